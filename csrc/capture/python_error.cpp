@@ -1,0 +1,42 @@
+#include "capture/python_error.hpp"
+
+#include <new>
+
+#include "support/error.hpp"
+
+namespace nntap {
+namespace {
+
+PyObject* host_memory_error = nullptr;  // owned for the life of the process
+
+}  // namespace
+
+void set_python_error() noexcept {
+  try {
+    throw;
+  } catch (const PythonErrorSet&) {
+  } catch (const HostMemoryError& error) {
+    PyErr_SetString(host_memory_error != nullptr ? host_memory_error : PyExc_MemoryError, error.what());
+  } catch (const InvalidArgument& error) {
+    PyErr_SetString(PyExc_ValueError, error.what());
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  } catch (const std::exception& error) {
+    PyErr_Format(PyExc_RuntimeError, "nntap: %s", error.what());
+  } catch (...) {
+    PyErr_SetString(PyExc_RuntimeError, "nntap: unknown C++ exception");
+  }
+}
+
+Ref checked(PyObject* result) {
+  if (result == nullptr) throw PythonErrorSet{};
+  return Ref::steal(result);
+}
+
+void checked(int result) {
+  if (result < 0) throw PythonErrorSet{};
+}
+
+void set_host_memory_error_class(PyObject* type) noexcept { host_memory_error = Py_NewRef(type); }
+
+}  // namespace nntap

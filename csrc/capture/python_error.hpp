@@ -1,0 +1,17 @@
+#pragma once
+
+#include "capture/python.hpp"
+
+namespace nntap {
+
+/// The one place where C++ exceptions become Python errors: call it in a catch block, then return NULL or -1.
+void set_python_error() noexcept;
+
+/// The reference, or PythonErrorSet if the call that made it failed.
+Ref checked(PyObject* result);
+void checked(int result);
+
+/// Gives the core the Python class of HostMemoryError. Called once, by the module.
+void set_host_memory_error_class(PyObject* type) noexcept;
+
+}  // namespace nntap

@@ -1,0 +1,404 @@
+#include "capture/recorder.hpp"
+
+#include <map>
+#include <new>
+#include <string>
+#include <vector>
+
+#include "capture/hook.hpp"
+#include "capture/nest.hpp"
+#include "capture/python_error.hpp"
+#include "capture/stall.hpp"
+#include "capture/ticket.hpp"
+#include "capture/torch_seam.hpp"
+#include "copy/dtype.hpp"
+#include "copy/engine.hpp"
+#include "support/error.hpp"
+
+namespace nntap {
+namespace {
+
+// Copies from here on let other Python threads run.
+constexpr std::size_t kDropGilBytes = std::size_t{4} << 20;
+
+// One call of a module. A slot is null until it is recorded, then a nest with tickets, and once somebody has read it a
+// nest with tensors.
+struct Visit {
+  Ref values[2];
+  bool read[2] = {false, false};
+};
+
+// A visit whose inputs are recorded and whose output is still to come.
+struct OpenVisit {
+  unsigned long thread;
+  std::size_t visit;
+};
+
+struct PathRecords {
+  std::vector<Visit> visits;
+  std::vector<OpenVisit> open;
+};
+
+// The state behind one cache. Guarded by the GIL; since walking a value may run Python code and a copy may drop the
+// GIL, no reference into `paths` is kept over either.
+struct State {
+  bool has_dtype = false;
+  DLDataType dtype{};  // of every record, where has_dtype
+  bool pairs = false;  // inputs and output of one call make one visit
+  bool closed = false;
+  Ref slow_reason;  // a str when every tensor goes the slow way, or None
+  Ref slow;         // callable (tensor) -> tensor
+  Ref rebuild;      // callable (value, walk) -> value, for the less common containers
+  std::vector<PathRecords> paths;
+  std::vector<Py_ssize_t> order;  // paths by their first record
+  ShareTable shared;
+  CopyStats copies;
+  StallStats stalls;
+  std::map<std::string, std::uint64_t> slow_counts;
+};
+
+struct Recorder {
+  PyObject_HEAD
+  State state;
+};
+
+PyTypeObject* recorder_type = nullptr;  // owned for the life of the process
+
+State& state_of(PyObject* self) { return reinterpret_cast<Recorder*>(self)->state; }
+
+// ---- recording ----
+
+Ref snapshot_slow(State& state, const char* reason, PyObject* tensor) {
+  ++state.slow_counts[reason];
+  return checked(PyObject_CallOneArg(state.slow.get(), tensor));
+}
+
+Ref snapshot_fast(State& state, const TensorView& source, DLDataType out) {
+  Snapshot snapshot(source, out);
+  if (auto known = snapshot.find_shared(state.shared, state.copies)) return ticket_for(std::move(known));
+  place_or_wait(snapshot, state.copies.bytes_moved, state.stalls);
+  if (snapshot.bytes() < kDropGilBytes) {
+    snapshot.copy();
+  } else {
+    Py_BEGIN_ALLOW_THREADS
+    snapshot.copy();
+    Py_END_ALLOW_THREADS
+  }
+  return ticket_for(snapshot.commit(state.shared, state.copies));
+}
+
+Ref snapshot(State& state, PyObject* tensor) {
+  if (state.slow_reason.get() != Py_None) {
+    const char* reason = PyUnicode_AsUTF8(state.slow_reason.get());
+    if (reason == nullptr) throw PythonErrorSet{};
+    return snapshot_slow(state, reason, tensor);
+  }
+  TensorView source;
+  if (const char* reason = torch_seam::view(tensor, source)) return snapshot_slow(state, reason, tensor);
+  const DLDataType out = state.has_dtype ? state.dtype : source.dtype;
+  if (!can_snapshot(source, out)) {
+    const bool host = source.device.device_type == kDLCPU;
+    return snapshot_slow(state, host ? "cast left to torch" : "device left to torch", tensor);
+  }
+  return snapshot_fast(state, source, out);
+}
+
+// Replaces tensors by tickets.
+class Freezer final : public NestVisitor {
+ public:
+  explicit Freezer(PyObject* self) : self_(self) {}
+  Ref leaf(PyObject* value) override {
+    return torch_seam::is_tensor(value) ? snapshot(state_of(self_), value) : Ref();
+  }
+  Ref uncommon(PyObject* value) override {
+    const Ref walk = checked(PyObject_GetAttrString(self_, "_freeze"));
+    return checked(PyObject_CallFunctionObjArgs(state_of(self_).rebuild.get(), value, walk.get(), nullptr));
+  }
+
+ private:
+  PyObject* self_;
+};
+
+// Replaces tickets by tensors.
+class Thawer final : public NestVisitor {
+ public:
+  explicit Thawer(PyObject* self) : self_(self) {}
+  Ref leaf(PyObject* value) override {
+    if (is_ticket(value)) return redeem(value);
+    return torch_seam::is_tensor(value) ? Ref::share(value) : Ref();
+  }
+  Ref uncommon(PyObject* value) override {
+    const Ref walk = checked(PyObject_GetAttrString(self_, "_thaw"));
+    return checked(PyObject_CallFunctionObjArgs(state_of(self_).rebuild.get(), value, walk.get(), nullptr));
+  }
+
+ private:
+  PyObject* self_;
+};
+
+// The visit an output belongs to: the newest one this thread has opened, so that recursion and threads pair up right.
+std::size_t visit_of_output(PathRecords& path) {
+  const unsigned long thread = PyThread_get_thread_ident();
+  for (auto open = path.open.rbegin(); open != path.open.rend(); ++open) {
+    if (open->thread != thread) continue;
+    const std::size_t visit = open->visit;
+    path.open.erase(std::next(open).base());
+    return visit;
+  }
+  path.visits.emplace_back();
+  return path.visits.size() - 1;
+}
+
+void store(State& state, Py_ssize_t index, Slot slot, Ref value) {
+  PathRecords& path = state.paths[static_cast<std::size_t>(index)];
+  if (path.visits.empty()) state.order.push_back(index);
+  std::size_t visit = path.visits.size();
+  if (slot == Slot::kOutput && state.pairs) {
+    visit = visit_of_output(path);
+  } else {
+    path.visits.emplace_back();
+    if (state.pairs) path.open.push_back({PyThread_get_thread_ident(), visit});
+  }
+  path.visits[visit].values[static_cast<int>(slot)] = std::move(value);
+}
+
+}  // namespace
+
+void record(PyObject* self, Py_ssize_t path, Slot slot, PyObject* value) {
+  State& state = state_of(self);
+  if (state.closed) return;  // a forward in another thread that outlived the capture
+  Freezer freezer(self);
+  store(state, path, slot, walk_nest(value, freezer));
+}
+
+namespace {
+
+// ---- the Python type ----
+
+template <typename Body>
+PyObject* guarded(Body body) noexcept {
+  try {
+    return body();
+  } catch (...) {
+    set_python_error();
+    return nullptr;
+  }
+}
+
+std::size_t checked_path(const State& state, Py_ssize_t path) {
+  NNTAP_CHECK(path >= 0 && static_cast<std::size_t>(path) < state.paths.size(), InvalidArgument, "path ", path,
+              " is not one of the recorder's ", state.paths.size());
+  return static_cast<std::size_t>(path);
+}
+
+Slot checked_slot(Py_ssize_t slot) {
+  NNTAP_CHECK(slot == 0 || slot == 1, InvalidArgument, "slot ", slot, " is neither OUTPUT (0) nor INPUTS (1)");
+  return static_cast<Slot>(slot);
+}
+
+PyObject* recorder_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
+  return guarded([&] {
+    static const char* names[] = {"paths", "slow", "rebuild", "pairs", "dtype_like", "slow_reason", nullptr};
+    Py_ssize_t paths = 0;
+    PyObject *slow, *rebuild, *dtype_like = Py_None, *slow_reason = Py_None;
+    int pairs = 0;
+    checked(PyArg_ParseTupleAndKeywords(args, kwargs, "nOO|$pOO:Recorder", const_cast<char**>(names), &paths, &slow,
+                                        &rebuild, &pairs, &dtype_like, &slow_reason)
+                ? 0
+                : -1);
+    NNTAP_CHECK(torch_seam::connected(), std::runtime_error, "connect(torch) must be called before a Recorder is made");
+    NNTAP_CHECK(paths >= 0, InvalidArgument, "paths=", paths, " is negative");
+    Ref self = checked(type->tp_alloc(type, 0));
+    State& state = *new (&state_of(self.get())) State();
+    state.paths.resize(static_cast<std::size_t>(paths));
+    state.slow = Ref::share(slow);
+    state.rebuild = Ref::share(rebuild);
+    state.slow_reason = Ref::share(slow_reason);
+    state.pairs = pairs != 0;
+    state.has_dtype = dtype_like != Py_None;
+    if (state.has_dtype && slow_reason == Py_None) state.dtype = torch_seam::dtype_of(dtype_like);
+    return self.release();
+  });
+}
+
+int recorder_traverse(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(Py_TYPE(self));
+  State& state = state_of(self);
+  Py_VISIT(state.slow.get());
+  Py_VISIT(state.rebuild.get());
+  for (const PathRecords& path : state.paths) {
+    for (const Visit& one : path.visits) {
+      Py_VISIT(one.values[0].get());
+      Py_VISIT(one.values[1].get());
+    }
+  }
+  return 0;
+}
+
+int recorder_clear(PyObject* self) {
+  State& state = state_of(self);
+  // Moved out first: dropping a value may run Python code that looks at this recorder.
+  const auto paths = std::exchange(state.paths, {});
+  const Ref slow = std::exchange(state.slow, Ref()), rebuild = std::exchange(state.rebuild, Ref());
+  state.order.clear();
+  state.shared.clear();
+  state.closed = true;
+  return 0;
+}
+
+void recorder_dealloc(PyObject* self) {
+  PyTypeObject* type = Py_TYPE(self);
+  PyObject_GC_UnTrack(self);
+  recorder_clear(self);
+  state_of(self).~State();
+  type->tp_free(self);
+  Py_DECREF(type);
+}
+
+PyObject* recorder_record(PyObject* self, PyObject* const* args, Py_ssize_t count) {
+  return guarded([&]() -> PyObject* {
+    NNTAP_CHECK(count == 2, InvalidArgument, "record(code, value) takes 2 arguments, not ", count);
+    const Py_ssize_t code = PyLong_AsSsize_t(args[0]);
+    if (code == -1 && PyErr_Occurred()) throw PythonErrorSet{};
+    checked_path(state_of(self), code >> 1);
+    record(self, code >> 1, static_cast<Slot>(code & 1), args[1]);
+    return Py_NewRef(Py_None);
+  });
+}
+
+PyObject* recorder_hook(PyObject* self, PyObject* args) {
+  return guarded([&] {
+    Py_ssize_t path, slot;
+    checked(PyArg_ParseTuple(args, "nn:hook", &path, &slot) ? 0 : -1);
+    checked_path(state_of(self), path);
+    return make_hook(self, path, checked_slot(slot)).release();
+  });
+}
+
+PyObject* recorder_close(PyObject* self, PyObject*) {
+  State& state = state_of(self);
+  state.closed = true;
+  state.shared.clear();
+  return Py_NewRef(Py_None);
+}
+
+PyObject* recorder_order(PyObject* self, PyObject*) {
+  return guarded([&] {
+    const auto order = state_of(self).order;
+    Ref list = checked(PyList_New(static_cast<Py_ssize_t>(order.size())));
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      PyList_SET_ITEM(list.get(), static_cast<Py_ssize_t>(i), checked(PyLong_FromSsize_t(order[i])).release());
+    }
+    return list.release();
+  });
+}
+
+PyObject* recorder_visits(PyObject* self, PyObject* arg) {
+  return guarded([&] {
+    const Py_ssize_t path = PyLong_AsSsize_t(arg);
+    if (path == -1 && PyErr_Occurred()) throw PythonErrorSet{};
+    const State& state = state_of(self);
+    return PyLong_FromSize_t(state.paths[checked_path(state, path)].visits.size());
+  });
+}
+
+PyObject* recorder_read(PyObject* self, PyObject* args) {
+  return guarded([&]() -> PyObject* {
+    Py_ssize_t path, number, slot_number;
+    checked(PyArg_ParseTuple(args, "nnn:read", &path, &number, &slot_number) ? 0 : -1);
+    State& state = state_of(self);
+    const auto find = [&]() -> Visit& {
+      auto& visits = state.paths[checked_path(state, path)].visits;
+      NNTAP_CHECK(number >= 0 && static_cast<std::size_t>(number) < visits.size(), InvalidArgument, "visit ", number,
+                  " is not one of ", visits.size());
+      return visits[static_cast<std::size_t>(number)];
+    };
+    const auto slot = static_cast<int>(checked_slot(slot_number));
+    const Ref held = find().values[slot];
+    if (!held) return Py_NewRef(Py_None);
+    if (!find().read[slot]) {
+      Thawer thawer(self);
+      Ref thawed = walk_nest(held.get(), thawer);
+      if (!find().read[slot]) {  // nobody else has read it meanwhile
+        find().values[slot] = std::move(thawed);
+        find().read[slot] = true;
+      }
+    }
+    return Ref(find().values[slot]).release();
+  });
+}
+
+PyObject* recorder_freeze(PyObject* self, PyObject* value) {
+  return guarded([&] {
+    Freezer freezer(self);
+    return walk_nest(value, freezer).release();
+  });
+}
+
+PyObject* recorder_thaw(PyObject* self, PyObject* value) {
+  return guarded([&] {
+    Thawer thawer(self);
+    return walk_nest(value, thawer).release();
+  });
+}
+
+PyObject* recorder_stats(PyObject* self, PyObject*) {
+  return guarded([&] {
+    const State& state = state_of(self);
+    const Ref slow = checked(PyDict_New());
+    for (const auto& [reason, count] : state.slow_counts) {
+      const Ref number = checked(PyLong_FromUnsignedLongLong(count));
+      checked(PyDict_SetItemString(slow.get(), reason.c_str(), number.get()));
+    }
+    const auto number = [](std::uint64_t value) { return static_cast<unsigned long long>(value); };
+    return checked(Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:O}", "records", number(state.copies.records),
+                                 "bytes_recorded", number(state.copies.bytes_recorded), "bytes_moved",
+                                 number(state.copies.bytes_moved), "shared", number(state.copies.shared),
+                                 "bytes_shared", number(state.copies.bytes_shared), "timed_bytes",
+                                 number(state.copies.timed_bytes), "copy_ns", number(state.copies.copy_ns), "stalls",
+                                 number(state.stalls.stalls), "stall_ns", number(state.stalls.stall_ns), "slow",
+                                 slow.get()))
+        .release();
+  });
+}
+
+template <typename Function>
+PyCFunction as_method(Function function) {
+  return reinterpret_cast<PyCFunction>(reinterpret_cast<void (*)()>(function));
+}
+
+PyMethodDef methods[] = {
+    {"record", as_method(recorder_record), METH_FASTCALL,
+     "record(code: int, value: object) -> None\n\nRecords a value; code is 2 * path + slot."},
+    {"hook", recorder_hook, METH_VARARGS,
+     "hook(path: int, slot: int) -> Hook\n\nA forward hook (OUTPUT) or a forward pre-hook with kwargs (INPUTS)."},
+    {"close", recorder_close, METH_NOARGS, "close() -> None\n\nRecords nothing more; keeps what there is."},
+    {"order", recorder_order, METH_NOARGS, "order() -> list[int]\n\nThe paths with records, by their first one."},
+    {"visits", recorder_visits, METH_O, "visits(path: int) -> int\n\nHow many calls of it were recorded."},
+    {"read", recorder_read, METH_VARARGS,
+     "read(path: int, visit: int, slot: int) -> object\n\nThe recorded value, or None where there is none."},
+    {"stats", recorder_stats, METH_NOARGS, "stats() -> dict[str, Any]"},
+    {"_freeze", recorder_freeze, METH_O, "The value with tickets for its tensors."},
+    {"_thaw", recorder_thaw, METH_O, "The value with tensors for its tickets."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
+PyType_Slot slots[] = {
+    {Py_tp_new, reinterpret_cast<void*>(recorder_new)},
+    {Py_tp_dealloc, reinterpret_cast<void*>(recorder_dealloc)},
+    {Py_tp_traverse, reinterpret_cast<void*>(recorder_traverse)},
+    {Py_tp_clear, reinterpret_cast<void*>(recorder_clear)},
+    {Py_tp_methods, methods},
+    {Py_tp_doc, const_cast<char*>("What one cache records: values by path and visit.")},
+    {0, nullptr},
+};
+PyType_Spec spec = {"nntap._core.Recorder", sizeof(Recorder), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC, slots};
+
+}  // namespace
+
+void init_recorder_type(PyObject* module) {
+  recorder_type = reinterpret_cast<PyTypeObject*>(checked(PyType_FromSpec(&spec)).release());
+  checked(PyModule_AddObjectRef(module, "Recorder", reinterpret_cast<PyObject*>(recorder_type)));
+}
+
+}  // namespace nntap

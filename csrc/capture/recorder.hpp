@@ -1,0 +1,16 @@
+#pragma once
+
+#include "capture/python.hpp"
+
+namespace nntap {
+
+/// What of a module's call is recorded. The values are part of the Python interface (`nntap._core.OUTPUT`, `INPUTS`).
+enum class Slot : int { kOutput = 0, kInputs = 1 };
+
+/// Makes the Recorder type and adds it to the module. Called once.
+void init_recorder_type(PyObject* module);
+
+/// Records one value. Throws. The GIL is held on entry and on return; it may be dropped in between.
+void record(PyObject* recorder, Py_ssize_t path, Slot slot, PyObject* value);
+
+}  // namespace nntap

@@ -1,0 +1,62 @@
+#include "capture/ticket.hpp"
+
+#include <new>
+
+#include "capture/python_error.hpp"
+#include "capture/torch_seam.hpp"
+#include "support/error.hpp"
+
+namespace nntap {
+namespace {
+
+struct Ticket {
+  PyObject_HEAD
+  std::shared_ptr<Record> record;
+  PyObject* tensor;  // owned; null until redeemed
+};
+
+PyTypeObject* ticket_type = nullptr;  // owned for the life of the process
+
+void ticket_dealloc(PyObject* self) {
+  auto* ticket = reinterpret_cast<Ticket*>(self);
+  PyTypeObject* type = Py_TYPE(self);
+  Py_XDECREF(ticket->tensor);
+  ticket->record->ticket = nullptr;
+  ticket->record.~shared_ptr();
+  PyObject_Free(self);
+  Py_DECREF(type);
+}
+
+PyType_Slot slots[] = {
+    {Py_tp_dealloc, reinterpret_cast<void*>(ticket_dealloc)},
+    {Py_tp_doc, const_cast<char*>("A recorded tensor that nobody has read yet.")},
+    {0, nullptr},
+};
+PyType_Spec spec = {"nntap._core.Ticket", sizeof(Ticket), 0,
+                    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+
+}  // namespace
+
+void init_ticket_type() {
+  ticket_type = reinterpret_cast<PyTypeObject*>(checked(PyType_FromSpec(&spec)).release());
+}
+
+Ref ticket_for(std::shared_ptr<Record> record) {
+  if (record->ticket != nullptr) return Ref::share(static_cast<PyObject*>(record->ticket));
+  auto* ticket = PyObject_New(Ticket, ticket_type);
+  if (ticket == nullptr) throw PythonErrorSet{};
+  new (&ticket->record) std::shared_ptr<Record>(std::move(record));
+  ticket->tensor = nullptr;
+  ticket->record->ticket = ticket;
+  return Ref::steal(reinterpret_cast<PyObject*>(ticket));
+}
+
+bool is_ticket(PyObject* object) { return Py_IS_TYPE(object, ticket_type); }
+
+Ref redeem(PyObject* self) {
+  auto* ticket = reinterpret_cast<Ticket*>(self);
+  if (ticket->tensor == nullptr) ticket->tensor = torch_seam::to_tensor(ticket->record).release();
+  return Ref::share(ticket->tensor);
+}
+
+}  // namespace nntap

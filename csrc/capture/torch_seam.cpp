@@ -1,0 +1,134 @@
+#include "capture/torch_seam.hpp"
+
+#include <algorithm>
+
+#include "capture/python_error.hpp"
+#include "copy/dtype.hpp"
+#include "support/error.hpp"
+
+namespace nntap::torch_seam {
+namespace {
+
+// Owned for the life of the process; torch cannot be unloaded either.
+struct Torch {
+  const DLPackExchangeAPI* api = nullptr;
+  PyObject* tensor = nullptr;
+  PyObject* parameter = nullptr;
+  PyObject* is_conj = nullptr;
+  PyObject* is_neg = nullptr;
+  PyObject* dtype = nullptr;  // the name "dtype"
+  PyObject* int8 = nullptr;
+  PyObject* uint8 = nullptr;
+} torch;
+
+// What a torch tensor that views a record owns; torch calls the deleter on any thread, with or without the GIL.
+struct Export {
+  DLManagedTensorVersioned managed{};
+  std::shared_ptr<Record> record;
+};
+
+void delete_export(DLManagedTensorVersioned* managed) { delete static_cast<Export*>(managed->manager_ctx); }
+
+PyObject* keep(PyObject* owner, const char* name) { return checked(PyObject_GetAttrString(owner, name)).release(); }
+
+// The newest API in torch's chain whose structures this build knows.
+const DLPackExchangeAPI* find_api(PyObject* tensor_type) {
+  const Ref capsule = checked(PyObject_GetAttrString(tensor_type, "__dlpack_c_exchange_api__"));
+  auto* header = static_cast<DLPackExchangeAPIHeader*>(PyCapsule_GetPointer(capsule.get(), "dlpack_exchange_api"));
+  if (header == nullptr) throw PythonErrorSet{};
+  while (header != nullptr && header->version.major != DLPACK_MAJOR_VERSION) header = header->prev_api;
+  const auto* api = reinterpret_cast<const DLPackExchangeAPI*>(header);
+  const bool usable = api != nullptr && api->dltensor_from_py_object_no_sync != nullptr;
+  NNTAP_CHECK(usable, std::runtime_error, "torch offers no DLPack exchange API of version ", DLPACK_MAJOR_VERSION,
+              " that reads tensors in place");
+  return api;
+}
+
+// A bit of the tensor that DLPack does not carry. An error counts as set, so that torch decides.
+bool bit_is_set(PyObject* question, PyObject* tensor) {
+  const Ref answer = Ref::steal(PyObject_CallOneArg(question, tensor));
+  if (!answer) PyErr_Clear();
+  return answer.get() != Py_False;
+}
+
+// Sub-byte integers are reported as 8-bit ones.
+bool is_plain_byte(PyObject* tensor) {
+  const Ref dtype = Ref::steal(PyObject_GetAttr(tensor, torch.dtype));
+  if (!dtype) PyErr_Clear();
+  return dtype.get() == torch.int8 || dtype.get() == torch.uint8;
+}
+
+}  // namespace
+
+void connect(PyObject* module) {
+  if (connected()) return;
+  Torch found;
+  found.tensor = keep(module, "Tensor");
+  found.api = find_api(found.tensor);
+  const Ref nn = checked(PyObject_GetAttrString(module, "nn"));
+  found.parameter = keep(nn.get(), "Parameter");
+  found.is_conj = keep(found.tensor, "is_conj");
+  found.is_neg = keep(found.tensor, "is_neg");
+  found.dtype = checked(PyUnicode_InternFromString("dtype")).release();
+  found.int8 = keep(module, "int8");
+  found.uint8 = keep(module, "uint8");
+  torch = found;
+}
+
+bool connected() { return torch.api != nullptr; }
+
+bool is_tensor(PyObject* object) {
+  return PyObject_TypeCheck(object, reinterpret_cast<PyTypeObject*>(torch.tensor));
+}
+
+const char* view(PyObject* tensor, TensorView& out) {
+  const auto* type = reinterpret_cast<PyObject*>(Py_TYPE(tensor));
+  if (type != torch.tensor && type != torch.parameter) return "tensor subclass";
+  DLTensor seen{};
+  if (torch.api->dltensor_from_py_object_no_sync(tensor, &seen) != 0) {
+    PyErr_Clear();
+    return "layout or dtype DLPack cannot carry";
+  }
+  if (seen.ndim > kMaxDims) return "more than 12 dimensions";
+  if (seen.dtype.code == kDLComplex && bit_is_set(torch.is_conj, tensor)) return "conjugate view";
+  if (seen.dtype.code == kDLComplex || seen.dtype.code == kDLFloat) {
+    if (bit_is_set(torch.is_neg, tensor)) return "negative view";
+  }
+  const bool byte = seen.dtype.bits == 8 && (seen.dtype.code == kDLInt || seen.dtype.code == kDLUInt);
+  if (byte && !is_plain_byte(tensor)) return "sub-byte integers";
+  out.data = static_cast<const char*>(seen.data) + seen.byte_offset;
+  out.device = seen.device;
+  out.dtype = seen.dtype;
+  out.layout.ndim = seen.ndim;
+  std::copy_n(seen.shape, seen.ndim, out.layout.shape.begin());
+  std::copy_n(seen.strides, seen.ndim, out.layout.strides.begin());
+  return nullptr;
+}
+
+Ref to_tensor(const std::shared_ptr<Record>& record) {
+  auto made = std::make_unique<Export>();
+  made->record = record;
+  DLManagedTensorVersioned& managed = made->managed;
+  managed.version = {DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION};
+  managed.manager_ctx = made.get();
+  managed.deleter = delete_export;
+  managed.dl_tensor.data = record->block.data();
+  managed.dl_tensor.device = {kDLCPU, 0};
+  managed.dl_tensor.ndim = record->layout.ndim;
+  managed.dl_tensor.dtype = record->dtype;
+  managed.dl_tensor.shape = record->layout.shape.data();
+  managed.dl_tensor.strides = record->layout.strides.data();
+  void* tensor = nullptr;
+  // On success torch owns the export; when it refuses it never calls the deleter, so it is still ours.
+  if (torch.api->managed_tensor_to_py_object_no_sync(&managed, &tensor) != 0) throw PythonErrorSet{};
+  (void)made.release();
+  return Ref::steal(static_cast<PyObject*>(tensor));
+}
+
+DLDataType dtype_of(PyObject* empty_tensor) {
+  DLTensor seen{};
+  if (torch.api->dltensor_from_py_object_no_sync(empty_tensor, &seen) != 0) throw PythonErrorSet{};
+  return seen.dtype;
+}
+
+}  // namespace nntap::torch_seam

@@ -1,0 +1,30 @@
+#pragma once
+
+// The seam to torch: the only place that knows the DLPack exchange API and what it leaves out. Links no libtorch.
+
+#include <memory>
+
+#include "capture/python.hpp"
+#include "copy/record.hpp"
+#include "copy/tensor_view.hpp"
+
+namespace nntap::torch_seam {
+
+/// Learns torch's types and functions. Raises RuntimeError when `torch.Tensor` has no exchange API of this version.
+void connect(PyObject* torch_module);
+bool connected();
+
+/// Whether it is a torch.Tensor, or of a subclass.
+bool is_tensor(PyObject* object);
+
+/// Why a tensor cannot take the fast path; null means that `out` was filled. The texts are the keys of
+/// `stats.slow`. Never leaves a Python error set.
+const char* view(PyObject* tensor, TensorView& out);
+
+/// A new torch tensor that views the record and keeps it alive. Its storage is exactly the record. Throws.
+Ref to_tensor(const std::shared_ptr<Record>& record);
+
+/// The DLPack type of a torch dtype, asked of torch with an empty tensor of it. Throws PythonErrorSet.
+DLDataType dtype_of(PyObject* empty_tensor);
+
+}  // namespace nntap::torch_seam

@@ -1,0 +1,15 @@
+#include "copy/dtype.hpp"
+
+#include "support/error.hpp"
+
+namespace nntap {
+
+std::string name(DLDataType dtype) {
+  if (dtype == kFloat64) return "float64";
+  if (dtype == kFloat32) return "float32";
+  if (dtype == kFloat16) return "float16";
+  if (dtype == kBFloat16) return "bfloat16";
+  return text("dlpack(code=", int{dtype.code}, ", bits=", int{dtype.bits}, ", lanes=", dtype.lanes, ")");
+}
+
+}  // namespace nntap

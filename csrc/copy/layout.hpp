@@ -1,0 +1,45 @@
+#pragma once
+
+// How a strided tensor lies in memory, and in which order it is gathered into a dense one.
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+
+namespace nntap {
+
+/// Tensors of more dimensions than this are left to torch.
+inline constexpr int kMaxDims = 12;
+
+using Dims = std::array<std::int64_t, kMaxDims>;
+
+/// Shape and strides, in elements.
+struct Layout {
+  int ndim = 0;
+  Dims shape{};
+  Dims strides{};
+
+  std::int64_t numel() const;
+  bool operator==(const Layout& other) const;
+};
+
+/// The layout torch's clone() gives: the same strides where the tensor is dense and does not overlap itself,
+/// else dense strides in the same order of dimensions.
+Layout dense_like(const Layout& source);
+
+/// The order in which elements are read so that they are written one after the other. Dimensions of size 1 are
+/// dropped and neighbours that continue each other are merged; the last dimension is the fastest.
+struct GatherPlan {
+  int ndim = 0;
+  Dims shape{};
+  Dims source_strides{};
+  std::int64_t numel = 0;
+
+  /// Whether the source is one dense run, so that it can be copied flat.
+  bool flat() const { return ndim == 0 || (ndim == 1 && source_strides[0] == 1); }
+};
+
+/// `dense` is what dense_like() gave for `source`.
+GatherPlan plan_gather(const Layout& source, const Layout& dense);
+
+}  // namespace nntap

@@ -1,0 +1,35 @@
+#pragma once
+
+// Which record holds what lay at an address, so that a tensor handed on unchanged is stored once.
+
+#include <dlpack/dlpack.h>
+
+#include <cstddef>
+#include <memory>
+#include <unordered_map>
+
+#include "copy/record.hpp"
+#include "copy/tensor_view.hpp"
+
+namespace nntap {
+
+/// One table a recorder, cleared when its run ends. It only proposes: the address may hold another tensor by now, or
+/// the same one edited in place, so the device compares the bytes before a record is shared. That also finds edits
+/// that no version counter sees (`.data`, numpy and DLPack aliases). Guarded by the recorder's lock, the GIL.
+class ShareTable {
+ public:
+  /// The record last made of a tensor at this address with this layout and these types, or null.
+  std::shared_ptr<Record> propose(const TensorView& source, DLDataType out) const;
+  void remember(const TensorView& source, const std::shared_ptr<Record>& record);
+  void clear() { records_.clear(); }
+
+ private:
+  struct Known {
+    DLDataType source_dtype;
+    Layout source_layout;
+    std::shared_ptr<Record> record;
+  };
+  std::unordered_map<const void*, Known> records_;
+};
+
+}  // namespace nntap

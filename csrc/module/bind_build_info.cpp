@@ -1,0 +1,31 @@
+#include <dlpack/dlpack.h>
+
+#include "device/cpu/cast.hpp"
+#include "device/registry.hpp"
+#include "module/bind.hpp"
+#include "support/error.hpp"
+
+namespace py = pybind11;
+
+namespace nntap {
+namespace {
+
+py::dict build_info() {
+  py::list names;
+  for (const Device* device : devices()) names.append(device->name());
+  py::dict out;
+  out["version"] = NNTAP_VERSION;
+  out["compiler"] = __VERSION__;
+  out["dlpack"] = text(DLPACK_MAJOR_VERSION, ".", DLPACK_MINOR_VERSION);
+  out["cpu_casts"] = cast_flavour();
+  out["devices"] = names;
+  return out;
+}
+
+}  // namespace
+
+void bind_build_info(py::module_& m) {
+  m.def("build_info", build_info, "How the core was built and what it found on this machine.");
+}
+
+}  // namespace nntap

@@ -1,0 +1,35 @@
+#include "capture/stall.hpp"
+#include "copy/host_pool.hpp"
+#include "module/bind.hpp"
+
+namespace py = pybind11;
+
+namespace nntap {
+namespace {
+
+py::dict pool_stats() {
+  const HostPoolStats stats = HostPool::instance().stats();
+  py::dict out;
+  out["slabs"] = stats.slabs;
+  out["slab_bytes"] = stats.slab_bytes;
+  out["reserved_bytes"] = stats.reserved_bytes;
+  out["touched_bytes"] = stats.touched_bytes;
+  out["used_bytes"] = stats.used_bytes;
+  out["peak_bytes"] = stats.peak_bytes;
+  out["limit_bytes"] = stats.limit_bytes;
+  out["wait_seconds"] = stall_patience();
+  return out;
+}
+
+}  // namespace
+
+void bind_memory(py::module_& m) {
+  m.def("pool_stats", pool_stats, "What the host pool holds, in bytes; limit_bytes 0 means none.");
+  m.def("set_host_limit", [](std::size_t bytes) { HostPool::instance().set_limit(bytes); }, py::arg("bytes"),
+        "The most the host pool may reserve, in bytes; 0 means no limit.");
+  m.def("set_wait_seconds", set_stall_patience, py::arg("seconds"), "The longest a hook waits for host memory.");
+  m.def("trim", [] { return HostPool::instance().trim(); }, py::call_guard<py::gil_scoped_release>(),
+        "Gives slabs without records back to the system; returns their bytes.");
+}
+
+}  // namespace nntap

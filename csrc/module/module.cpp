@@ -1,0 +1,48 @@
+// The table of contents of nntap._core.
+
+#include <pybind11/pybind11.h>
+
+#include "capture/hook.hpp"
+#include "capture/python_error.hpp"
+#include "capture/recorder.hpp"
+#include "capture/ticket.hpp"
+#include "capture/torch_seam.hpp"
+#include "module/bind.hpp"
+#include "support/error.hpp"
+
+namespace py = pybind11;
+
+namespace {
+
+// pybind11 asks each translator in turn; this one hands every exception of the core to set_python_error().
+void translate(std::exception_ptr error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const py::builtin_exception&) {
+    throw;
+  } catch (const py::error_already_set&) {
+    throw;
+  } catch (...) {
+    nntap::set_python_error();
+  }
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_core, m) {
+  m.doc() = "The compiled core of nntap. Not a public interface; use the nntap package.";
+  py::register_local_exception_translator(translate);
+
+  m.def("connect", [](py::module_ torch) { nntap::torch_seam::connect(torch.ptr()); }, py::arg("torch"),
+        "Learns the types and the DLPack exchange API of the imported torch.");
+  m.def("set_host_memory_error", [](py::type type) { nntap::set_host_memory_error_class(type.ptr()); },
+        py::arg("type"), "The class to raise when host memory runs out.");
+  m.attr("OUTPUT") = static_cast<int>(nntap::Slot::kOutput);
+  m.attr("INPUTS") = static_cast<int>(nntap::Slot::kInputs);
+
+  nntap::init_ticket_type();
+  nntap::init_recorder_type(m.ptr());
+  nntap::init_hook_type(m.ptr());
+  nntap::bind_memory(m);
+  nntap::bind_build_info(m);
+}

@@ -1,0 +1,38 @@
+#pragma once
+
+// The exceptions of the core. Each maps to one Python class, in capture/python_error.cpp and nowhere else.
+
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+namespace nntap {
+
+/// The user gave something that is not allowed: ValueError.
+struct InvalidArgument : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/// Host memory ran out, or its limit was reached and nobody can free any: nntap.HostMemoryError.
+struct HostMemoryError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+/// A Python exception is already set and travels through C++ code.
+struct PythonErrorSet {};
+
+/// The text of all parts, one after the other. Only built when something failed.
+template <typename... Parts>
+std::string text(const Parts&... parts) {
+  std::ostringstream out;
+  (out << ... << parts);
+  return out.str();
+}
+
+}  // namespace nntap
+
+/// Throws `Error` with the text of the parts after it unless `condition` holds.
+#define NNTAP_CHECK(condition, Error, ...)                         \
+  do {                                                             \
+    if (!(condition)) throw Error(::nntap::text(__VA_ARGS__));     \
+  } while (false)
