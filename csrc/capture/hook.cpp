@@ -1,7 +1,7 @@
 #include "capture/hook.hpp"
 
-#include <cstddef>
 #include <structmember.h>
+#include <cstddef>
 
 #include "capture/python_error.hpp"
 #include "support/error.hpp"
@@ -84,10 +84,9 @@ PyType_Slot slots[] = {
     {Py_tp_doc, const_cast<char*>("A forward hook that records one slot of one module.")},
     {0, nullptr},
 };
-PyType_Spec spec = {"nntap._core.Hook", sizeof(Hook), 0,
-                    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL |
-                        Py_TPFLAGS_DISALLOW_INSTANTIATION,
-                    slots};
+PyType_Spec spec = {
+    "nntap._core.Hook", sizeof(Hook), 0,
+    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
 
 }  // namespace
 

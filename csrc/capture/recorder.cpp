@@ -34,9 +34,23 @@ struct OpenVisit {
   std::size_t visit;
 };
 
-struct PathRecords {
-  std::vector<Visit> visits;
+// One module's visits. The first lies inline: most modules are seen once.
+class PathRecords {
+ public:
+  std::size_t size() const { return size_; }
+  Visit& operator[](std::size_t i) { return i == 0 ? first_ : later_[i - 1]; }
+  const Visit& operator[](std::size_t i) const { return i == 0 ? first_ : later_[i - 1]; }
+  std::size_t add() {
+    if (size_ > 0) later_.emplace_back();
+    return size_++;
+  }
+
   std::vector<OpenVisit> open;
+
+ private:
+  std::size_t size_ = 0;
+  Visit first_;
+  std::vector<Visit> later_;
 };
 
 // The state behind one cache. Guarded by the GIL; since walking a value may run Python code and a copy may drop the
@@ -80,8 +94,7 @@ Ref snapshot_fast(State& state, const TensorView& source, DLDataType out) {
   if (snapshot.bytes() < kDropGilBytes) {
     snapshot.copy();
   } else {
-    Py_BEGIN_ALLOW_THREADS
-    snapshot.copy();
+    Py_BEGIN_ALLOW_THREADS snapshot.copy();
     Py_END_ALLOW_THREADS
   }
   return ticket_for(snapshot.commit(state.shared, state.copies));
@@ -107,9 +120,7 @@ Ref snapshot(State& state, PyObject* tensor) {
 class Freezer final : public NestVisitor {
  public:
   explicit Freezer(PyObject* self) : self_(self) {}
-  Ref leaf(PyObject* value) override {
-    return torch_seam::is_tensor(value) ? snapshot(state_of(self_), value) : Ref();
-  }
+  Ref leaf(PyObject* value) override { return torch_seam::is_tensor(value) ? snapshot(state_of(self_), value) : Ref(); }
   Ref uncommon(PyObject* value) override {
     const Ref walk = checked(PyObject_GetAttrString(self_, "_freeze"));
     return checked(PyObject_CallFunctionObjArgs(state_of(self_).rebuild.get(), value, walk.get(), nullptr));
@@ -145,21 +156,16 @@ std::size_t visit_of_output(PathRecords& path) {
     path.open.erase(std::next(open).base());
     return visit;
   }
-  path.visits.emplace_back();
-  return path.visits.size() - 1;
+  return path.add();
 }
 
 void store(State& state, Py_ssize_t index, Slot slot, Ref value) {
   PathRecords& path = state.paths[static_cast<std::size_t>(index)];
-  if (path.visits.empty()) state.order.push_back(index);
-  std::size_t visit = path.visits.size();
-  if (slot == Slot::kOutput && state.pairs) {
-    visit = visit_of_output(path);
-  } else {
-    path.visits.emplace_back();
-    if (state.pairs) path.open.push_back({PyThread_get_thread_ident(), visit});
-  }
-  path.visits[visit].values[static_cast<int>(slot)] = std::move(value);
+  if (path.size() == 0) state.order.push_back(index);
+  const bool closes = slot == Slot::kOutput && state.pairs;
+  const std::size_t visit = closes ? visit_of_output(path) : path.add();
+  if (slot == Slot::kInputs && state.pairs) path.open.push_back({PyThread_get_thread_ident(), visit});
+  path[visit].values[static_cast<int>(slot)] = std::move(value);
 }
 
 }  // namespace
@@ -183,6 +189,12 @@ PyObject* guarded(Body body) noexcept {
     set_python_error();
     return nullptr;
   }
+}
+
+Py_ssize_t as_number(PyObject* value) {
+  const Py_ssize_t number = PyLong_AsSsize_t(value);
+  if (number == -1 && PyErr_Occurred()) throw PythonErrorSet{};
+  return number;
 }
 
 std::size_t checked_path(const State& state, Py_ssize_t path) {
@@ -211,6 +223,8 @@ PyObject* recorder_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
     Ref self = checked(type->tp_alloc(type, 0));
     State& state = *new (&state_of(self.get())) State();
     state.paths.resize(static_cast<std::size_t>(paths));
+    state.order.reserve(state.paths.size());
+    state.shared.reserve(state.paths.size());
     state.slow = Ref::share(slow);
     state.rebuild = Ref::share(rebuild);
     state.slow_reason = Ref::share(slow_reason);
@@ -227,9 +241,9 @@ int recorder_traverse(PyObject* self, visitproc visit, void* arg) {
   Py_VISIT(state.slow.get());
   Py_VISIT(state.rebuild.get());
   for (const PathRecords& path : state.paths) {
-    for (const Visit& one : path.visits) {
-      Py_VISIT(one.values[0].get());
-      Py_VISIT(one.values[1].get());
+    for (std::size_t i = 0; i < path.size(); ++i) {
+      Py_VISIT(path[i].values[0].get());
+      Py_VISIT(path[i].values[1].get());
     }
   }
   return 0;
@@ -258,18 +272,17 @@ void recorder_dealloc(PyObject* self) {
 PyObject* recorder_record(PyObject* self, PyObject* const* args, Py_ssize_t count) {
   return guarded([&]() -> PyObject* {
     NNTAP_CHECK(count == 2, InvalidArgument, "record(code, value) takes 2 arguments, not ", count);
-    const Py_ssize_t code = PyLong_AsSsize_t(args[0]);
-    if (code == -1 && PyErr_Occurred()) throw PythonErrorSet{};
+    const Py_ssize_t code = as_number(args[0]);
     checked_path(state_of(self), code >> 1);
     record(self, code >> 1, static_cast<Slot>(code & 1), args[1]);
     return Py_NewRef(Py_None);
   });
 }
 
-PyObject* recorder_hook(PyObject* self, PyObject* args) {
+PyObject* recorder_hook(PyObject* self, PyObject* const* args, Py_ssize_t count) {
   return guarded([&] {
-    Py_ssize_t path, slot;
-    checked(PyArg_ParseTuple(args, "nn:hook", &path, &slot) ? 0 : -1);
+    NNTAP_CHECK(count == 2, InvalidArgument, "hook(path, slot) takes 2 arguments, not ", count);
+    const Py_ssize_t path = as_number(args[0]), slot = as_number(args[1]);
     checked_path(state_of(self), path);
     return make_hook(self, path, checked_slot(slot)).release();
   });
@@ -295,10 +308,9 @@ PyObject* recorder_order(PyObject* self, PyObject*) {
 
 PyObject* recorder_visits(PyObject* self, PyObject* arg) {
   return guarded([&] {
-    const Py_ssize_t path = PyLong_AsSsize_t(arg);
-    if (path == -1 && PyErr_Occurred()) throw PythonErrorSet{};
+    const Py_ssize_t path = as_number(arg);
     const State& state = state_of(self);
-    return PyLong_FromSize_t(state.paths[checked_path(state, path)].visits.size());
+    return PyLong_FromSize_t(state.paths[checked_path(state, path)].size());
   });
 }
 
@@ -308,7 +320,7 @@ PyObject* recorder_read(PyObject* self, PyObject* args) {
     checked(PyArg_ParseTuple(args, "nnn:read", &path, &number, &slot_number) ? 0 : -1);
     State& state = state_of(self);
     const auto find = [&]() -> Visit& {
-      auto& visits = state.paths[checked_path(state, path)].visits;
+      auto& visits = state.paths[checked_path(state, path)];
       NNTAP_CHECK(number >= 0 && static_cast<std::size_t>(number) < visits.size(), InvalidArgument, "visit ", number,
                   " is not one of ", visits.size());
       return visits[static_cast<std::size_t>(number)];
@@ -370,7 +382,7 @@ PyCFunction as_method(Function function) {
 PyMethodDef methods[] = {
     {"record", as_method(recorder_record), METH_FASTCALL,
      "record(code: int, value: object) -> None\n\nRecords a value; code is 2 * path + slot."},
-    {"hook", recorder_hook, METH_VARARGS,
+    {"hook", as_method(recorder_hook), METH_FASTCALL,
      "hook(path: int, slot: int) -> Hook\n\nA forward hook (OUTPUT) or a forward pre-hook with kwargs (INPUTS)."},
     {"close", recorder_close, METH_NOARGS, "close() -> None\n\nRecords nothing more; keeps what there is."},
     {"order", recorder_order, METH_NOARGS, "order() -> list[int]\n\nThe paths with records, by their first one."},

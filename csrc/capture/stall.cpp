@@ -21,12 +21,12 @@ bool other_threads_live() {
 
 [[noreturn]] void throw_out_of_memory(const Snapshot& snapshot, std::uint64_t own_bytes, const char* why) {
   const HostPoolStats pool = HostPool::instance().stats();
-  throw HostMemoryError(text(
-      "no host memory for a record of ", snapshot.bytes(), " bytes: ", why, ". In use: ", pool.used_bytes,
-      " bytes in ", pool.reserved_bytes, " bytes of slabs, of them ", own_bytes, " bytes by this capture; limit: ",
-      pool.limit_bytes == 0 ? text("none, the system refused") : text(pool.limit_bytes, " bytes"),
-      ". What was recorded so far stays readable. Drop caches and tensors that are no longer needed, record less "
-      "(modules=, dtype=), or raise the limit with nntap.set_limits(host_bytes=...)"));
+  throw HostMemoryError(
+      text("no host memory for a record of ", snapshot.bytes(), " bytes: ", why, ". In use: ", pool.used_bytes,
+           " bytes in ", pool.reserved_bytes, " bytes of slabs, of them ", own_bytes, " bytes by this capture; limit: ",
+           pool.limit_bytes == 0 ? text("none, the system refused") : text(pool.limit_bytes, " bytes"),
+           ". What was recorded so far stays readable. Drop caches and tensors that are no longer needed, record less "
+           "(modules=, dtype=), or raise the limit with nntap.set_limits(host_bytes=...)"));
 }
 
 }  // namespace
@@ -56,10 +56,8 @@ void place_or_wait(Snapshot& snapshot, std::uint64_t own_bytes, StallStats& stat
       failure = "no other thread freed enough within wait_seconds";
     }
     if (failure != nullptr) break;
-    Py_BEGIN_ALLOW_THREADS
-    pool.wait_for_return(kLookEvery);
-    Py_END_ALLOW_THREADS
-    interrupted = PyErr_CheckSignals() != 0;
+    Py_BEGIN_ALLOW_THREADS pool.wait_for_return(kLookEvery);
+    Py_END_ALLOW_THREADS interrupted = PyErr_CheckSignals() != 0;
     if (interrupted) break;
   }
   stats.stall_ns += static_cast<std::uint64_t>(waited() * 1e9);

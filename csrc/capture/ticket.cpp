@@ -32,14 +32,12 @@ PyType_Slot slots[] = {
     {Py_tp_doc, const_cast<char*>("A recorded tensor that nobody has read yet.")},
     {0, nullptr},
 };
-PyType_Spec spec = {"nntap._core.Ticket", sizeof(Ticket), 0,
-                    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+PyType_Spec spec = {"nntap._core.Ticket", sizeof(Ticket), 0, Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+                    slots};
 
 }  // namespace
 
-void init_ticket_type() {
-  ticket_type = reinterpret_cast<PyTypeObject*>(checked(PyType_FromSpec(&spec)).release());
-}
+void init_ticket_type() { ticket_type = reinterpret_cast<PyTypeObject*>(checked(PyType_FromSpec(&spec)).release()); }
 
 Ref ticket_for(std::shared_ptr<Record> record) {
   if (record->ticket != nullptr) return Ref::share(static_cast<PyObject*>(record->ticket));

@@ -1,7 +1,5 @@
 #include "capture/torch_seam.hpp"
 
-#include <algorithm>
-
 #include "capture/python_error.hpp"
 #include "copy/dtype.hpp"
 #include "support/error.hpp"
@@ -77,9 +75,7 @@ void connect(PyObject* module) {
 
 bool connected() { return torch.api != nullptr; }
 
-bool is_tensor(PyObject* object) {
-  return PyObject_TypeCheck(object, reinterpret_cast<PyTypeObject*>(torch.tensor));
-}
+bool is_tensor(PyObject* object) { return PyObject_TypeCheck(object, reinterpret_cast<PyTypeObject*>(torch.tensor)); }
 
 const char* view(PyObject* tensor, TensorView& out) {
   const auto* type = reinterpret_cast<PyObject*>(Py_TYPE(tensor));
@@ -89,7 +85,7 @@ const char* view(PyObject* tensor, TensorView& out) {
     PyErr_Clear();
     return "layout or dtype DLPack cannot carry";
   }
-  if (seen.ndim > kMaxDims) return "more than 12 dimensions";
+  if (seen.ndim > kMaxDims) return "more than 8 dimensions";
   if (seen.dtype.code == kDLComplex && bit_is_set(torch.is_conj, tensor)) return "conjugate view";
   if (seen.dtype.code == kDLComplex || seen.dtype.code == kDLFloat) {
     if (bit_is_set(torch.is_neg, tensor)) return "negative view";
@@ -99,9 +95,7 @@ const char* view(PyObject* tensor, TensorView& out) {
   out.data = static_cast<const char*>(seen.data) + seen.byte_offset;
   out.device = seen.device;
   out.dtype = seen.dtype;
-  out.layout.ndim = seen.ndim;
-  std::copy_n(seen.shape, seen.ndim, out.layout.shape.begin());
-  std::copy_n(seen.strides, seen.ndim, out.layout.strides.begin());
+  out.layout.assign(seen.ndim, seen.shape, seen.strides);
   return nullptr;
 }
 

@@ -20,9 +20,7 @@ inline constexpr DLDataType kFloat16{kDLFloat, 16, 1};
 inline constexpr DLDataType kBFloat16{kDLBfloat, 16, 1};
 
 /// Bytes of one element as torch stores it: a packed pair of 4-bit floats (bits 4, lanes 2) is one byte.
-inline std::size_t item_size(DLDataType dtype) {
-  return (static_cast<std::size_t>(dtype.bits) * dtype.lanes + 7) / 8;
-}
+inline std::size_t item_size(DLDataType dtype) { return (static_cast<std::size_t>(dtype.bits) * dtype.lanes + 7) / 8; }
 
 std::string name(DLDataType dtype);
 

@@ -19,7 +19,8 @@ bool can_snapshot(const TensorView& source, DLDataType out) {
 }
 
 Snapshot::Snapshot(const TensorView& source, DLDataType out)
-    : device_(find_device(source.device.device_type)), source_(source), record_(std::make_shared<Record>()) {
+    : device_(find_device(source.device.device_type)), record_(std::make_shared<Record>()) {
+  record_->source = source;
   record_->dtype = out;
   record_->layout = dense_like(source.layout);
   plan_ = plan_gather(source.layout, record_->layout);
@@ -27,8 +28,8 @@ Snapshot::Snapshot(const TensorView& source, DLDataType out)
 }
 
 std::shared_ptr<Record> Snapshot::find_shared(const ShareTable& table, CopyStats& stats) const {
-  auto known = table.propose(source_, record_->dtype);
-  if (known == nullptr || !device_->holds(*known, source_, plan_)) return nullptr;
+  auto known = table.propose(record_->source, record_->dtype);
+  if (known == nullptr || !device_->holds(*known, record_->source, plan_)) return nullptr;
   ++stats.records;
   ++stats.shared;
   stats.bytes_recorded += record_->nbytes;
@@ -43,11 +44,11 @@ bool Snapshot::place() {
 
 void Snapshot::copy() {
   using Clock = std::chrono::steady_clock;
-  if (record_->nbytes < kTimedBytes) return device_->gather(source_, plan_, *record_);
+  if (record_->nbytes < kTimedBytes) return device_->gather(record_->source, plan_, *record_);
   const auto start = Clock::now();
-  device_->gather(source_, plan_, *record_);
-  copy_ns_ = static_cast<std::uint64_t>(
-      std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count());
+  device_->gather(record_->source, plan_, *record_);
+  copy_ns_ =
+      static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count());
 }
 
 std::shared_ptr<Record> Snapshot::commit(ShareTable& table, CopyStats& stats) {
@@ -58,7 +59,7 @@ std::shared_ptr<Record> Snapshot::commit(ShareTable& table, CopyStats& stats) {
     stats.copy_ns += copy_ns_;
     stats.timed_bytes += record_->nbytes;
   }
-  table.remember(source_, record_);
+  table.remember(record_);
   return record_;
 }
 

@@ -49,7 +49,6 @@ class Snapshot {
 
  private:
   const Device* device_;
-  TensorView source_;
   GatherPlan plan_;
   std::shared_ptr<Record> record_;
   std::uint64_t copy_ns_ = 0;

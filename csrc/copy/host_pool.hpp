@@ -54,7 +54,8 @@ struct HostPoolStats {
 /// All host memory of the process's records. One instance, never destroyed: a record may outlive the interpreter.
 ///
 /// One mutex guards everything; nothing is called with it held but the kernel. Slabs are only given back by trim(),
-/// or under a limit that they stand in the way of. Around fork() the mutex is held, so that a child finds a whole pool, with its own copy of every record.
+/// or under a limit that they stand in the way of. Around fork() the mutex is held, so that a child finds a whole pool,
+/// with its own copy of every record.
 class HostPool {
  public:
   static constexpr std::size_t kSlabBytes = std::size_t{32} << 20;

@@ -15,8 +15,7 @@ bool is_dense(const Layout& layout) {
   for (int d = 0; d < layout.ndim; ++d) {
     if (layout.shape[d] != 1) order[n++] = d;
   }
-  std::sort(order.begin(), order.begin() + n,
-            [&](int a, int b) { return layout.strides[a] < layout.strides[b]; });
+  std::sort(order.begin(), order.begin() + n, [&](int a, int b) { return layout.strides[a] < layout.strides[b]; });
   std::int64_t expected = 1;
   for (int i = 0; i < n; ++i) {
     if (layout.strides[order[i]] != expected) return false;
@@ -55,6 +54,13 @@ Order fastest_first(const Layout& layout) {
 
 }  // namespace
 
+Layout& Layout::assign(int dims, const std::int64_t* new_shape, const std::int64_t* new_strides) {
+  ndim = dims;
+  std::copy_n(new_shape, dims, shape.begin());
+  std::copy_n(new_strides, dims, strides.begin());
+  return *this;
+}
+
 std::int64_t Layout::numel() const {
   return std::accumulate(shape.begin(), shape.begin() + ndim, std::int64_t{1}, std::multiplies<>());
 }
@@ -80,13 +86,18 @@ GatherPlan plan_gather(const Layout& source, const Layout& dense) {
   GatherPlan plan;
   plan.numel = source.numel();
   if (plan.numel == 0) return plan;
+  if (source == dense) {
+    plan.ndim = 1;
+    plan.shape[0] = plan.numel;
+    plan.source_strides[0] = 1;
+    return plan;
+  }
   Order order{};
   int n = 0;
   for (int d = 0; d < source.ndim; ++d) {
     if (source.shape[d] != 1) order[n++] = d;
   }
-  std::sort(order.begin(), order.begin() + n,
-            [&](int a, int b) { return dense.strides[a] > dense.strides[b]; });
+  std::sort(order.begin(), order.begin() + n, [&](int a, int b) { return dense.strides[a] > dense.strides[b]; });
   for (int i = 0; i < n; ++i) {
     const auto size = source.shape[order[i]], stride = source.strides[order[i]];
     const int last = plan.ndim - 1;

@@ -9,15 +9,20 @@
 namespace nntap {
 
 /// Tensors of more dimensions than this are left to torch.
-inline constexpr int kMaxDims = 12;
+inline constexpr int kMaxDims = 8;
 
 using Dims = std::array<std::int64_t, kMaxDims>;
 
-/// Shape and strides, in elements.
+/// Shape and strides, in elements. Only the first `ndim` of each are set, and copied: layouts are on the hook's path.
 struct Layout {
   int ndim = 0;
-  Dims shape{};
-  Dims strides{};
+  Dims shape;
+  Dims strides;
+
+  Layout() {}
+  Layout(const Layout& other) { *this = other; }
+  Layout& operator=(const Layout& other) { return assign(other.ndim, other.shape.data(), other.strides.data()); }
+  Layout& assign(int dims, const std::int64_t* new_shape, const std::int64_t* new_strides);
 
   std::int64_t numel() const;
   bool operator==(const Layout& other) const;
@@ -31,8 +36,8 @@ Layout dense_like(const Layout& source);
 /// dropped and neighbours that continue each other are merged; the last dimension is the fastest.
 struct GatherPlan {
   int ndim = 0;
-  Dims shape{};
-  Dims source_strides{};
+  Dims shape;
+  Dims source_strides;
   std::int64_t numel = 0;
 
   /// Whether the source is one dense run, so that it can be copied flat.

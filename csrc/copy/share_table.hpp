@@ -20,16 +20,12 @@ class ShareTable {
  public:
   /// The record last made of a tensor at this address with this layout and these types, or null.
   std::shared_ptr<Record> propose(const TensorView& source, DLDataType out) const;
-  void remember(const TensorView& source, const std::shared_ptr<Record>& record);
+  void remember(const std::shared_ptr<Record>& record);
+  void reserve(std::size_t tensors) { records_.reserve(tensors); }
   void clear() { records_.clear(); }
 
  private:
-  struct Known {
-    DLDataType source_dtype;
-    Layout source_layout;
-    std::shared_ptr<Record> record;
-  };
-  std::unordered_map<const void*, Known> records_;
+  std::unordered_map<const void*, std::shared_ptr<Record>> records_;
 };
 
 }  // namespace nntap

@@ -25,11 +25,13 @@ py::dict pool_stats() {
 
 void bind_memory(py::module_& m) {
   m.def("pool_stats", pool_stats, "What the host pool holds, in bytes; limit_bytes 0 means none.");
-  m.def("set_host_limit", [](std::size_t bytes) { HostPool::instance().set_limit(bytes); }, py::arg("bytes"),
-        "The most the host pool may reserve, in bytes; 0 means no limit.");
+  m.def(
+      "set_host_limit", [](std::size_t bytes) { HostPool::instance().set_limit(bytes); }, py::arg("host_bytes"),
+      "The most the host pool may reserve, in bytes; 0 means no limit.");
   m.def("set_wait_seconds", set_stall_patience, py::arg("seconds"), "The longest a hook waits for host memory.");
-  m.def("trim", [] { return HostPool::instance().trim(); }, py::call_guard<py::gil_scoped_release>(),
-        "Gives slabs without records back to the system; returns their bytes.");
+  m.def(
+      "trim", [] { return HostPool::instance().trim(); }, py::call_guard<py::gil_scoped_release>(),
+      "Gives slabs without records back to the system; returns their bytes.");
 }
 
 }  // namespace nntap

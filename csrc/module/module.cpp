@@ -33,10 +33,12 @@ PYBIND11_MODULE(_core, m) {
   m.doc() = "The compiled core of nntap. Not a public interface; use the nntap package.";
   py::register_local_exception_translator(translate);
 
-  m.def("connect", [](py::module_ torch) { nntap::torch_seam::connect(torch.ptr()); }, py::arg("torch"),
-        "Learns the types and the DLPack exchange API of the imported torch.");
-  m.def("set_host_memory_error", [](py::type type) { nntap::set_host_memory_error_class(type.ptr()); },
-        py::arg("type"), "The class to raise when host memory runs out.");
+  m.def(
+      "connect", [](py::module_ torch) { nntap::torch_seam::connect(torch.ptr()); }, py::arg("torch"),
+      "Learns the types and the DLPack exchange API of the imported torch.");
+  m.def(
+      "set_host_memory_error", [](py::type type) { nntap::set_host_memory_error_class(type.ptr()); }, py::arg("error"),
+      "The class to raise when host memory runs out.");
   m.attr("OUTPUT") = static_cast<int>(nntap::Slot::kOutput);
   m.attr("INPUTS") = static_cast<int>(nntap::Slot::kInputs);
 

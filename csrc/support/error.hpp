@@ -32,7 +32,7 @@ std::string text(const Parts&... parts) {
 }  // namespace nntap
 
 /// Throws `Error` with the text of the parts after it unless `condition` holds.
-#define NNTAP_CHECK(condition, Error, ...)                         \
-  do {                                                             \
-    if (!(condition)) throw Error(::nntap::text(__VA_ARGS__));     \
+#define NNTAP_CHECK(condition, Error, ...)                     \
+  do {                                                         \
+    if (!(condition)) throw Error(::nntap::text(__VA_ARGS__)); \
   } while (false)

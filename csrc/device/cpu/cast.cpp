@@ -154,8 +154,8 @@ struct Avx512 {
   }
   NNTAP_AVX512 static Floats load(const double* p) {
     const auto low = _mm512_cvtpd_ps(_mm512_loadu_pd(p)), high = _mm512_cvtpd_ps(_mm512_loadu_pd(p + 8));
-    const auto joined = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_castps_si256(low)),
-                                           _mm256_castps_si256(high), 1);
+    const auto joined =
+        _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_castps_si256(low)), _mm256_castps_si256(high), 1);
     return _mm512_castsi512_ps(joined);
   }
   NNTAP_AVX512 static void store(float* p, Floats v) { _mm512_storeu_ps(p, v); }

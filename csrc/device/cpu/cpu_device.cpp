@@ -26,11 +26,16 @@ void gather_run(const char* source, std::int64_t stride, char* out, std::size_t 
     return;
   }
   switch (item) {
-    case 1: return gather_items<1>(source, stride, out, count);
-    case 2: return gather_items<2>(source, stride, out, count);
-    case 4: return gather_items<4>(source, stride, out, count);
-    case 8: return gather_items<8>(source, stride, out, count);
-    default: return gather_items<16>(source, stride, out, count);
+    case 1:
+      return gather_items<1>(source, stride, out, count);
+    case 2:
+      return gather_items<2>(source, stride, out, count);
+    case 4:
+      return gather_items<4>(source, stride, out, count);
+    case 8:
+      return gather_items<8>(source, stride, out, count);
+    default:
+      return gather_items<16>(source, stride, out, count);
   }
 }
 
@@ -98,9 +103,7 @@ class CpuDevice final : public Device {
   DLDeviceType type() const override { return kDLCPU; }
   const char* name() const override { return "cpu"; }
 
-  bool can_cast(DLDataType from, DLDataType to) const override {
-    return from == to || find_cast(from, to) != nullptr;
-  }
+  bool can_cast(DLDataType from, DLDataType to) const override { return from == to || find_cast(from, to) != nullptr; }
 
   void gather(const TensorView& source, const GatherPlan& plan, Record& record) const override {
     const Converter converter(source.dtype, record.dtype);

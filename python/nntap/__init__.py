@@ -1,0 +1,77 @@
+"""Record the activations of PyTorch models through a compiled core.
+
+``nntap.install()`` makes every ``tracer.cache()`` of nnsight run on it; ``nntap.capture(model)`` records any
+``torch.nn.Module`` without nnsight. Importing this package imports neither torch nor the core: the names below are
+loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from nntap._version import __version__
+
+if TYPE_CHECKING:
+    from nntap.cache import Cache, CacheView, Entry
+    from nntap.errors import (
+        HostMemoryError,
+        UnknownModuleError,
+        UnsupportedNnsightError,
+        UnsupportedTorchError,
+    )
+    from nntap.memory import build_info, pool_stats, set_limits, trim
+    from nntap.nnsight import install, installed, uninstall
+    from nntap.standalone import capture
+    from nntap.stats import Stats
+
+_HOMES = {
+    "Cache": "nntap.cache",
+    "CacheView": "nntap.cache",
+    "Entry": "nntap.cache",
+    "HostMemoryError": "nntap.errors",
+    "Stats": "nntap.stats",
+    "UnknownModuleError": "nntap.errors",
+    "UnsupportedNnsightError": "nntap.errors",
+    "UnsupportedTorchError": "nntap.errors",
+    "build_info": "nntap.memory",
+    "capture": "nntap.standalone",
+    "install": "nntap.nnsight",
+    "installed": "nntap.nnsight",
+    "pool_stats": "nntap.memory",
+    "set_limits": "nntap.memory",
+    "trim": "nntap.memory",
+    "uninstall": "nntap.nnsight",
+}
+
+__all__ = [
+    "Cache",
+    "CacheView",
+    "Entry",
+    "HostMemoryError",
+    "Stats",
+    "UnknownModuleError",
+    "UnsupportedNnsightError",
+    "UnsupportedTorchError",
+    "__version__",
+    "build_info",
+    "capture",
+    "install",
+    "installed",
+    "pool_stats",
+    "set_limits",
+    "trim",
+    "uninstall",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'nntap' has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

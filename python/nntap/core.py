@@ -1,0 +1,33 @@
+"""The compiled core, connected to the torch of this process. Everything else gets it from here."""
+
+from __future__ import annotations
+
+from nntap.errors import HostMemoryError, UnsupportedTorchError
+
+OLDEST_TORCH = "2.10"
+
+
+def _connect() -> None:
+    try:
+        import torch
+    except ImportError as error:
+        raise UnsupportedTorchError(
+            f"nntap needs torch {OLDEST_TORCH} or later, and importing torch failed ({error}): pip install torch"
+        ) from error
+    if not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
+        raise UnsupportedTorchError(
+            f"torch {torch.__version__} has no DLPack exchange API; nntap needs torch {OLDEST_TORCH} or later: "
+            f'pip install --upgrade "torch>={OLDEST_TORCH}"'
+        )
+    _core.connect(torch)
+
+
+from nntap import _core  # noqa: E402
+
+_core.set_host_memory_error(HostMemoryError)
+_connect()
+
+INPUTS = _core.INPUTS
+OUTPUT = _core.OUTPUT
+Hook = _core.Hook
+Recorder = _core.Recorder

@@ -1,0 +1,250 @@
+"""`nntap doctor`: what is installed, what is missing or broken, and how to mend it.
+
+Nothing heavy is imported with this module: it has to speak where torch, or nntap's core, cannot be imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import platform
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TextIO
+
+from nntap._version import __version__
+
+Status = Literal["ok", "missing", "broken"]
+
+OLDEST_PYTHON = (3, 10)
+OLDEST_TORCH = (2, 10)
+GET_TORCH = 'pip install --upgrade "torch>=2.10"'
+GET_NNTAP = "pip install --force-reinstall --no-deps nntap"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the report.
+
+    `found` is what is there, `mend` what to do where it is not ok.
+    `needed`: without it `nntap.capture` cannot work.
+    """
+
+    name: str
+    status: Status
+    found: str
+    mend: str = ""
+    needed: bool = False
+
+
+def run_checks() -> list[Check]:
+    """All checks, in the order in which to mend what they find. None of them raises."""
+    checks = [
+        Check("nntap", "ok", __version__),
+        _python(),
+        Check("platform", "ok", f"{platform.system()} {platform.release()}, {platform.machine()}"),
+    ]
+    for name, check, needed in _CHECKS:
+        try:
+            checks += check()
+        except Exception as error:  # a broken installation can raise anything; the report has to go on
+            checks.append(Check(name, "broken", _reason(error), GET_NNTAP, needed))
+    return checks
+
+
+def exit_code(checks: Sequence[Check]) -> int:
+    """0 when everything that capture needs is ok, else 1."""
+    return 1 if any(check.needed and check.status != "ok" for check in checks) else 0
+
+
+def print_report(checks: Sequence[Check], file: TextIO) -> None:
+    """A line a check, with a second line on how to mend what is not ok, and the conclusion."""
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        print(f"{check.status:<8} {check.name:<{width}}  {check.found}", file=file)
+        if check.status != "ok" and check.mend:
+            print(f"{'':<8} {'':<{width}}  how to mend: {check.mend}", file=file)
+    print(file=file)
+    bad = [check.name for check in checks if check.needed and check.status != "ok"]
+    if bad:
+        print(f"Capture cannot work. Mend first: {', '.join(bad)}.", file=file)
+        return
+    print("Capture works.", file=file)
+    optional = [check.name for check in checks if check.status != "ok"]
+    if optional:
+        print(f"Not needed for it, but not ok: {', '.join(optional)}.", file=file)
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _version_of(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _python() -> Check:
+    found = f"{platform.python_version()} ({sys.executable})"
+    if sys.version_info[:2] >= OLDEST_PYTHON:
+        return Check("Python", "ok", found, needed=True)
+    return Check("Python", "broken", found, "use Python 3.10 or later", needed=True)
+
+
+def _import_torch() -> Any:
+    return importlib.import_module("torch")
+
+
+def _torch() -> list[Check]:
+    try:
+        torch = _import_torch()
+    except ModuleNotFoundError as error:
+        if error.name not in (None, "torch"):
+            return [Check("torch", "broken", _reason(error), GET_TORCH, needed=True)]
+        return [Check("torch", "missing", "not installed; 2.10 or later is needed", GET_TORCH, needed=True)]
+    except Exception as error:  # a library that does not load, an extension built for another Python, ...
+        return [Check("torch", "broken", f"cannot be imported: {_reason(error)}", GET_TORCH, needed=True)]
+    version = str(torch.__version__)
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers is None or (int(numbers[1]), int(numbers[2])) < OLDEST_TORCH:
+        return [Check("torch", "broken", f"{version}; 2.10 or later is needed", GET_TORCH, needed=True)]
+    return [Check("torch", "ok", version, needed=True)]
+
+
+def _exchange_api() -> list[Check]:
+    name = "DLPack exchange API"
+    try:
+        torch = _import_torch()
+    except Exception:
+        return [Check(name, "missing", "needs torch", "mend torch first", needed=True)]
+    if hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
+        return [Check(name, "ok", "torch.Tensor.__dlpack_c_exchange_api__", needed=True)]
+    found = f"torch {torch.__version__} has no torch.Tensor.__dlpack_c_exchange_api__"
+    return [Check(name, "missing", found, GET_TORCH, needed=True)]
+
+
+def _core() -> list[Check]:
+    import nntap
+
+    info = nntap.build_info()
+    return [
+        Check(
+            "compiled core",
+            "ok",
+            f"{info['version']}, {info['compiler']}, DLPack {info['dlpack']}",
+            needed=True,
+        ),
+        Check("CPU features", "ok", f"casts use {info['cpu_casts']}"),
+        Check("devices", "ok", ", ".join(info["devices"])),
+    ]
+
+
+def _capture() -> list[Check]:
+    """A real capture, compared with what the module gave back."""
+    try:
+        torch = _import_torch()
+    except Exception:
+        return [Check("capture", "broken", "not tried: it needs torch", "mend torch first", needed=True)]
+    import nntap
+
+    model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU(inplace=True))
+    torch.nn.init.constant_(model[0].weight, -1.0)  # below zero: the ReLU writes over all that the record is of
+    inputs = torch.ones(2, 8)
+    with torch.no_grad():
+        expected = model[0](inputs)
+        with nntap.capture(model) as cache:
+            output = model(inputs)
+    if torch.equal(cache["0"].output, expected) and torch.equal(cache[""].output, output):
+        found = "the records of a small model are what its modules gave back"
+        return [Check("capture", "ok", found, needed=True)]
+    found = "the records of a small model differ from what its modules gave back"
+    return [Check("capture", "broken", found, GET_NNTAP, needed=True)]
+
+
+def _pools() -> list[Check]:
+    import nntap
+
+    stats = nntap.pool_stats()
+    limit = stats["limit_bytes"]
+    return [
+        Check(
+            "pool",
+            "ok",
+            f"{stats['slabs']} slabs, {_mib(stats['reserved_bytes'])} reserved, "
+            f"{_mib(stats['used_bytes'])} in use, {_mib(stats['peak_bytes'])} at the peak",
+        ),
+        Check("limit", "ok", f"{_mib(limit)} of host memory" if limit else "none (nntap.set_limits sets one)"),
+    ]
+
+
+def _mib(size: float) -> str:
+    return f"{size / 2**20:.1f} MiB"
+
+
+def _nnsight() -> list[Check]:
+    version = _version_of("nnsight")
+    get = 'pip install "nntap[nnsight]"'
+    if version is None:
+        found = "not installed; only tracer.cache() needs it, nntap.capture does not"
+        return [Check("nnsight", "missing", found, get)]
+    from nntap.nnsight import SUPPORTED, supported_version
+
+    if not supported_version(version):
+        return [Check("nnsight", "broken", f"{version} is not supported; supported is {SUPPORTED}", get)]
+    import nntap
+
+    try:
+        with nntap.installed():
+            pass
+    except Exception as error:  # nnsight or torch may fail in their own ways
+        return [Check("nnsight", "broken", f"{version}, but nntap.install() fails: {_reason(error)}", get)]
+    return [Check("nnsight", "ok", f"{version} (supported: {SUPPORTED}); nntap.install() works")]
+
+
+def _transformers() -> list[Check]:
+    return _package("transformers", "the demo's models")
+
+
+def _rich() -> list[Check]:
+    return _package("rich", "tables and progress bars of the demo")
+
+
+def _matplotlib() -> list[Check]:
+    return _package("matplotlib", "nntap demo --plot")
+
+
+def _package(name: str, purpose: str) -> list[Check]:
+    get = 'pip install "nntap[demo]"'
+    if importlib.util.find_spec(name) is None:
+        return [Check(name, "missing", f"not installed; used for: {purpose}", get)]
+    return [Check(name, "ok", _version_of(name) or "version unknown")]
+
+
+def _weights() -> list[Check]:
+    from nntap.demo.extras import INSTALL, WEIGHTS_PACKAGE, weights_folder
+
+    folder = weights_folder()
+    if folder is None:
+        return [Check("demo weights", "missing", f"{WEIGHTS_PACKAGE} is not installed", INSTALL)]
+    return [Check("demo weights", "ok", f"{WEIGHTS_PACKAGE} {_version_of(WEIGHTS_PACKAGE)}, {folder}")]
+
+
+# (name in the report if it raises, check, needed)
+_CHECKS: tuple[tuple[str, Callable[[], list[Check]], bool], ...] = (
+    ("torch", _torch, True),
+    ("DLPack exchange API", _exchange_api, True),
+    ("compiled core", _core, True),
+    ("capture", _capture, True),
+    ("pool", _pools, False),
+    ("nnsight", _nnsight, False),
+    ("transformers", _transformers, False),
+    ("demo weights", _weights, False),
+    ("rich", _rich, False),
+    ("matplotlib", _matplotlib, False),
+)

@@ -1,0 +1,141 @@
+"""What a user may ask of a recording, checked before the model runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from nntap.core import INPUTS, OUTPUT, Recorder
+from nntap.nest import rebuild
+from nntap.slow import slow_snapshot
+
+# The types torch converts to. Quantised types need a scale; bit types and sub-byte integers have no arithmetic.
+_DTYPES = {
+    name: getattr(torch, name)
+    for name in (
+        *("float64", "float32", "float16", "bfloat16"),
+        *("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"),
+        *("complex128", "complex64", "complex32"),
+        *("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool"),
+    )
+    if hasattr(torch, name)
+}
+_ALIASES = {
+    "float": torch.float32,
+    "double": torch.float64,
+    "half": torch.float16,
+    "int": torch.int32,
+    "long": torch.int64,
+    "short": torch.int16,
+}
+
+
+def as_dtype(dtype: Any) -> torch.dtype | None:
+    """The torch dtype of a dtype, its name or None.
+
+    Raises:
+        ValueError: If the name is unknown, or torch cannot convert to it.
+        TypeError: If it is neither.
+    """
+    if dtype is None:
+        return None
+    allowed = f"a torch dtype or its name, one of {', '.join(_DTYPES)}; or None"
+    if isinstance(dtype, str):
+        name = dtype.removeprefix("torch.")
+        found = _DTYPES.get(name) or _ALIASES.get(name)
+        if found is None:
+            raise ValueError(f"dtype={dtype!r} is not allowed: give {allowed}")
+        return found
+    if not isinstance(dtype, torch.dtype):
+        raise TypeError(f"dtype={dtype!r} is not allowed: give {allowed}")
+    if dtype not in _DTYPES.values():
+        raise ValueError(f"dtype={dtype} is not allowed, torch does not convert to it: give {allowed}")
+    return dtype
+
+
+def as_device(device: Any) -> torch.device | None:
+    """The torch device of a device, its name, an index or None (where each tensor is).
+
+    Raises:
+        ValueError: If torch knows no such device, or this machine has none.
+        TypeError: If it is something else.
+    """
+    if device is None:
+        return None
+    if isinstance(device, bool) or not isinstance(device, (str, int, torch.device)):
+        raise TypeError(f"device={device!r} is not allowed: give a device, its name such as 'cpu', or None")
+    try:
+        found = torch.device(device)
+        if found.type != "cpu":
+            torch.empty(0, device=found)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise ValueError(
+            f"device={device!r} is not allowed on this machine ({reason}): give 'cpu', None to leave each tensor "
+            "on its own device, or a device that torch can use here"
+        ) from error
+    return found
+
+
+def as_flag(name: str, value: Any) -> bool:
+    """The flag itself. Raises TypeError if it is not True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}={value!r} is not allowed: give True or False")
+    return value
+
+
+@dataclass(frozen=True)
+class Options:
+    """One recording's options, in torch's own types."""
+
+    device: torch.device | None
+    dtype: torch.dtype | None
+    detach: bool
+    include_output: bool
+    include_inputs: bool
+
+    @classmethod
+    def check(cls, device: Any, dtype: Any, detach: Any, include_output: Any, include_inputs: Any) -> Options:
+        """From what a user gave.
+
+        Raises:
+            ValueError: For a dtype or device that is not allowed, or when nothing would be recorded.
+            TypeError: For an argument of the wrong type.
+        """
+        options = cls(
+            as_device(device),
+            as_dtype(dtype),
+            as_flag("detach", detach),
+            as_flag("include_output", include_output),
+            as_flag("include_inputs", include_inputs),
+        )
+        if not (options.include_output or options.include_inputs):
+            raise ValueError(
+                "include_output=False and include_inputs=False would record nothing: set one of them to True"
+            )
+        return options
+
+    @property
+    def slots(self) -> list[int]:
+        """The recorder slots to fill: INPUTS, OUTPUT or both."""
+        return [INPUTS] * self.include_inputs + [OUTPUT] * self.include_output
+
+    def recorder(self, paths: int) -> Recorder:
+        """A recorder of that many module paths."""
+        return Recorder(
+            paths,
+            slow_snapshot(self.device, self.dtype, self.detach),
+            rebuild,
+            pairs=self.include_output and self.include_inputs,
+            dtype_like=None if self.dtype is None else torch.empty(0, dtype=self.dtype),
+            slow_reason=self._slow_reason(),
+        )
+
+    def _slow_reason(self) -> str | None:
+        if not self.detach:
+            return "detach=False"
+        if self.device is not None and self.device.type != "cpu":
+            return f"target device {self.device.type}"
+        return None

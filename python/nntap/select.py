@@ -1,0 +1,127 @@
+"""Which modules to record: what ``modules=`` means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+import torch
+
+from nntap.errors import UnknownModuleError
+from nntap.tree import PathTree, closest
+
+TAKES = (
+    "modules= takes None (every module), a module of the model, a path, a glob ('*' within one component, '**' over "
+    "several), a compiled regular expression, a predicate (path, module) -> bool, or a list of these"
+)
+
+
+class Model(Protocol):
+    """What a selection must know of a model."""
+
+    @property
+    def tree(self) -> PathTree:
+        """Its module paths."""
+
+    def named_modules(self) -> list[tuple[str, torch.nn.Module]]:
+        """Every module once, by its path."""
+
+    def path_of(self, module: object) -> str | None:
+        """The path of a module object, or of what stands for one; None if it is neither.
+
+        Raises:
+            UnknownModuleError: If it is a module of another model; see `foreign`.
+        """
+
+
+def select(modules: Any, model: Model) -> list[str]:
+    """The selected paths, each once.
+
+    Args:
+        modules: What a user gave; see `TAKES`.
+        model: The model to select from.
+
+    Raises:
+        UnknownModuleError: If some part of the selection matches nothing.
+        ValueError: If the selection is empty.
+        TypeError: If some part is of a type that is not taken.
+    """
+    if modules is None:
+        return [path for path, _ in model.named_modules()]
+    paths = list(dict.fromkeys(_expand(modules, model)))
+    if not paths:
+        raise ValueError(f"modules={modules!r} would record nothing: {TAKES}")
+    return paths
+
+
+def _expand(item: Any, model: Model) -> list[str]:
+    if isinstance(item, str):
+        return _by_name(item, model)
+    if isinstance(item, re.Pattern):
+        return _matching(f"the expression {item.pattern!r}", lambda path, _: bool(item.fullmatch(path)), model)
+    path = model.path_of(item)
+    if path is not None:
+        return _module_or_entries(path, item, model)
+    if isinstance(item, Iterable):
+        return [path for part in item for path in _expand(part, model)]
+    if callable(item):
+        return _matching(f"the predicate {item!r}", item, model)
+    raise TypeError(f"modules={item!r} is not allowed: {TAKES}")
+
+
+def foreign(module: object) -> UnknownModuleError:
+    """The error for a module of another model."""
+    shown = str(module).split("\n")[0]
+    return UnknownModuleError(f"{shown} is no module of this model, but of another or of none; {TAKES}")
+
+
+def _module_or_entries(path: str, item: object, model: Model) -> list[str]:
+    # A ModuleList is never called; whoever names it means its entries.
+    module = getattr(item, "_module", item)
+    if isinstance(module, (torch.nn.ModuleList, torch.nn.ModuleDict)):
+        return model.tree.children(path)
+    return [path]
+
+
+def _by_name(name: str, model: Model) -> list[str]:
+    try:
+        return [model.tree.resolve(name)]
+    except UnknownModuleError:
+        if not set(name) & set("*?["):
+            raise
+    pattern = re.compile(glob_to_regex(name))
+    root = f"{model.tree.root}." if model.tree.root else ""
+    return _matching(
+        f"the glob {name!r}",
+        lambda path, _: bool(pattern.fullmatch(path) or pattern.fullmatch(path.removeprefix(root))),
+        model,
+    )
+
+
+def _matching(what: str, wanted: Callable[[str, torch.nn.Module], bool], model: Model) -> list[str]:
+    named = model.named_modules()
+    paths = [path for path, module in named if wanted(path, module)]
+    if not paths:
+        raise UnknownModuleError(f"{what} matches no module; {closest(what, [path for path, _ in named])}")
+    return paths
+
+
+def glob_to_regex(glob: str) -> str:
+    """A regular expression for a glob over dotted paths: ``*`` and ``?`` stay within one component, ``**`` does not.
+
+    ``[...]`` is one character of a set, ``[!...]`` one that is not.
+    """
+    parts = re.split(r"(\*\*|\*|\?|\[!?[^]]+\])", glob)
+    return "".join(_glob_part(part) for part in parts)
+
+
+def _glob_part(part: str) -> str:
+    if part in _WILD:
+        return _WILD[part]
+    if part.startswith("[") and part.endswith("]"):
+        return "[^" + part[2:] if part.startswith("[!") else part
+    return re.escape(part)
+
+
+_WILD = {"**": ".*", "*": "[^.]*", "?": "[^.]"}

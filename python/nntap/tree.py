@@ -1,0 +1,126 @@
+"""Module paths as a tree: what ``cache.transformer.h[0]`` names, with no model needed."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from nntap.errors import UnknownModuleError
+
+CALLED_MODEL = "model"  # what nnsight calls the root, and so do people
+
+
+def join(parent: str, name: str) -> str:
+    """The path of a child; the root may be the empty path."""
+    return f"{parent}.{name}" if parent else name
+
+
+class PathTree:
+    """The paths of a model's modules, and other names for some of them.
+
+    Args:
+        paths: The modules' paths. Parents that are missing are added.
+        root: The root's path: ``""`` stand-alone, ``"model"`` under nnsight.
+        aliases: Other paths of a module (a shared module's second place, nnsight's ``rename=``), each with its
+            own path.
+    """
+
+    def __init__(self, paths: Iterable[str], root: str = "", aliases: dict[str, str] | None = None) -> None:
+        self.root = root
+        self.aliases = aliases or {}
+        self._children: dict[str, list[str]] = {root: []}  # by path, in the order of the model
+        for path in paths:
+            self._add(path)
+
+    def _add(self, path: str) -> None:
+        if path in self._children:
+            return
+        parent = path.rpartition(".")[0] or self.root
+        self._add(parent)
+        self._children[parent].append(path)
+        self._children[path] = []
+
+    def __contains__(self, path: object) -> bool:
+        return path in self._children
+
+    def paths(self) -> list[str]:
+        """Every path, parents before children."""
+        return list(self._children)
+
+    def children(self, path: str) -> list[str]:
+        """The paths right below one, in the order of the model."""
+        return self._children.get(path, [])
+
+    def child(self, parent: str | None, name: str) -> str:
+        """The path that one name means below ``parent``; ``None`` is the place above the root.
+
+        Raises:
+            UnknownModuleError: If there is no such module; names the closest.
+        """
+        if parent is not None:
+            return self._known(join(parent, name))
+        if name == self.root:
+            return name
+        try:
+            return self._known(join(self.root, name))
+        except UnknownModuleError:
+            if name == CALLED_MODEL:
+                return self.root
+            raise
+
+    def resolve(self, path: str, below: str | None = None) -> str:
+        """The module path that a dotted path means: itself, an alias, or one with the root left out or put in.
+
+        Raises:
+            UnknownModuleError: If there is no such module; names the closest.
+        """
+        if path in self._children and below is None:
+            return path
+        found = below
+        try:
+            for name in path.split("."):
+                found = self.child(found, name)
+        except UnknownModuleError:
+            raise self.unknown(path) from None
+        return self.root if found is None else found
+
+    def indexed(self, path: str, index: int) -> str:
+        """The path of the entry of a ModuleList or Sequential; negative counts from the end.
+
+        Raises:
+            IndexError: If there is none.
+        """
+        entries = [child for child in self.children(path) if child.rpartition(".")[2].isdigit()]
+        name = str(index if index >= 0 else len(entries) + index)
+        try:
+            return self.child(path, name)
+        except UnknownModuleError:
+            raise IndexError(f"{path!r} has no module {index}; it has {len(entries)}") from None
+
+    def has_index(self, path: str, index: int) -> bool:
+        """Whether `indexed` would find one."""
+        try:
+            self.indexed(path, index)
+        except IndexError:
+            return False
+        return True
+
+    def unknown(self, path: str) -> UnknownModuleError:
+        """The error for a path that is not there, with the closest that are."""
+        return UnknownModuleError(f"no module is called {path!r}; {closest(path, self.paths())}")
+
+    def _known(self, path: str) -> str:
+        if path in self._children:
+            return path
+        if path in self.aliases:
+            return self.aliases[path]
+        raise self.unknown(path)
+
+
+def closest(name: str, names: list[str]) -> str:
+    """The closest of the names, as the end of an error message."""
+    near = difflib.get_close_matches(name, [known for known in names if known], n=3, cutoff=0.5)
+    if near:
+        return "the closest are " + ", ".join(map(repr, near))
+    shown = [known for known in names if known][:5]
+    return "the first are " + ", ".join(map(repr, shown)) if shown else "there are none"
