@@ -224,6 +224,7 @@ void HostPool::set_limit(std::size_t bytes) {
               " MiB), or None for no limit");
   std::lock_guard<std::mutex> lock(mutex_);
   stats_.limit_bytes = bytes;
+  if (bytes != 0 && stats_.reserved_bytes > bytes) drop_empty_slabs();
 }
 
 std::size_t HostPool::trim() {

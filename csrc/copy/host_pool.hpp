@@ -70,7 +70,8 @@ class HostPool {
   /// The caller must not hold the GIL.
   bool wait_for_return(std::chrono::milliseconds patience);
 
-  /// 0 removes the limit. Throws InvalidArgument below one slab.
+  /// 0 removes the limit. Slabs without records that are over it go back to the system; slabs with records stay until
+  /// they are free. Throws InvalidArgument below one slab.
   void set_limit(std::size_t bytes);
 
   /// Gives slabs without records back to the system. Returns their bytes.

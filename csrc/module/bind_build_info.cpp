@@ -10,12 +10,18 @@ namespace py = pybind11;
 namespace nntap {
 namespace {
 
+#if defined(__clang__)
+constexpr const char* kCompiler = "Clang " __clang_version__;
+#else
+constexpr const char* kCompiler = "GCC " __VERSION__;
+#endif
+
 py::dict build_info() {
   py::list names;
   for (const Device* device : devices()) names.append(device->name());
   py::dict out;
   out["version"] = NNTAP_VERSION;
-  out["compiler"] = __VERSION__;
+  out["compiler"] = kCompiler;
   out["dlpack"] = text(DLPACK_MAJOR_VERSION, ".", DLPACK_MINOR_VERSION);
   out["cpu_casts"] = cast_flavour();
   out["devices"] = names;

