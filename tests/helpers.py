@@ -29,6 +29,33 @@ class Give(nn.Module):
         return self.make()
 
 
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.Linear(4, 4)
+        self.mlp = nn.Sequential(nn.Linear(4, 8), nn.ReLU(inplace=True), nn.Linear(8, 4))
+
+    def forward(self, x: torch.Tensor, *, scale: float = 1.0) -> torch.Tensor:
+        return x + self.mlp(self.attention(x)) * scale
+
+
+class Model(nn.Module):
+    def __init__(self, blocks: int = 3) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(10, 4)
+        self.layers = nn.ModuleList(Block() for _ in range(blocks))
+        self.heads = nn.ModuleDict({"a": nn.Linear(4, 2), "b": nn.Linear(4, 3)})
+
+    def forward(self, ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        x = self.embed(ids)
+        for layer in self.layers:
+            x = layer(x, scale=0.5)
+        return {name: head(x) for name, head in self.heads.items()}
+
+
+IDS = torch.tensor([[1, 2, 3]])
+
+
 def record(value: Any, **options: Any) -> tuple[Any, nntap.Stats]:
     """The record of a module that gives `value` back, and the statistics of its cache."""
     model = Give(lambda: value)

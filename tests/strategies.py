@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
-from helpers import tensors_in
 from hypothesis import strategies as st
 from transformers.utils import ModelOutput
+
+from helpers import tensors_in
 
 
 def _dtypes() -> list[torch.dtype]:
@@ -71,9 +72,7 @@ def _sliced(draw: st.DrawFn) -> Layout:
     steps = [draw(st.integers(1, 3)) for _ in size]
     whole = tuple(n * step + draw(st.integers(0, 2)) for n, step in zip(size, steps, strict=True))
     strides = dense_strides(whole, list(draw(st.permutations(range(len(size))))))
-    return Layout(
-        size, tuple(a * b for a, b in zip(strides, steps, strict=True)), draw(st.integers(0, 3))
-    )
+    return Layout(size, tuple(a * b for a, b in zip(strides, steps, strict=True)), draw(st.integers(0, 3)))
 
 
 @st.composite
@@ -101,10 +100,7 @@ def _channels_last(draw: st.DrawFn) -> Layout:
 @st.composite
 def _odd_ones(draw: st.DrawFn) -> Layout:
     size = draw(sizes(min_dims=1, max_dims=5, most=3))
-    strides = [
-        draw(st.integers(0, 40)) if n == 1 else step
-        for n, step in zip(size, dense_strides(size), strict=True)
-    ]
+    strides = [draw(st.integers(0, 40)) if n == 1 else step for n, step in zip(size, dense_strides(size), strict=True)]
     return Layout(size, tuple(strides), 0)
 
 

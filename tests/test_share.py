@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import record
 from torch import nn
 
 import nntap
+from helpers import record
 
 Step = Callable[[torch.Tensor], torch.Tensor]
 

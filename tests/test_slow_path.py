@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import Give, assert_script_runs, assert_tensor_is, record
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.utils._pytree import tree_map
 
 import nntap
+from helpers import Give, assert_script_runs, assert_tensor_is, record
 
 NO_DLPACK = "layout or dtype DLPack cannot carry"
 SUBCLASS = "tensor subclass"

@@ -8,6 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
+
+import nntap
 from helpers import (
     INT_OF_SIZE,
     Give,
@@ -20,8 +26,6 @@ from helpers import (
     structure_of,
     tensors_in,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from strategies import (
     DTYPES,
     EDITS,
@@ -30,7 +34,6 @@ from strategies import (
     FrozenSlotted,
     Layout,
     Output,
-    Pair,
     Slotted,
     Source,
     layouts,
@@ -38,10 +41,6 @@ from strategies import (
     nests,
     sources,
 )
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
-from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
-
-import nntap
 
 pytestmark = pytest.mark.filterwarnings("ignore:ComplexHalf support is experimental")  # torch says so once
 

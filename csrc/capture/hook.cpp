@@ -22,21 +22,21 @@ Hook* hook_of(PyObject* self) { return reinterpret_cast<Hook*>(self); }
 
 template <typename Body>
 PyObject* none_after(Body body) noexcept {
-  try {
+  return guarded([&] {
     body();
     return Py_NewRef(Py_None);
-  } catch (...) {
-    set_python_error();
-    return nullptr;
-  }
+  });
 }
 
-// torch calls hook(module, args, output).
+// torch calls hook(module, args, output) or, with kwargs, hook(module, args, kwargs, output).
 PyObject* call_output(PyObject* self, PyObject* const* args, size_t nargsf, PyObject*) {
   return none_after([&] {
     const Py_ssize_t count = PyVectorcall_NARGS(nargsf);
-    NNTAP_CHECK(count == 3, InvalidArgument, "a forward hook takes (module, args, output), not ", count, " arguments");
-    record(hook_of(self)->recorder, hook_of(self)->path, Slot::kOutput, args[2]);
+    NNTAP_CHECK(count == 3 || count == 4, InvalidArgument,
+                "a forward hook takes (module, args, output) or (module, args, kwargs, output), not ", count,
+                " arguments");
+    const void* call = count == 4 ? args[2] : nullptr;
+    record(hook_of(self)->recorder, hook_of(self)->path, Slot::kOutput, args[count - 1], call);
   });
 }
 
@@ -47,7 +47,15 @@ PyObject* call_inputs(PyObject* self, PyObject* const* args, size_t nargsf, PyOb
     NNTAP_CHECK(count == 3, InvalidArgument, "a forward pre-hook takes (module, args, kwargs), not ", count,
                 " arguments");
     const Ref pair = checked(PyTuple_Pack(2, args[1], args[2]));
-    record(hook_of(self)->recorder, hook_of(self)->path, Slot::kInputs, pair.get());
+    record(hook_of(self)->recorder, hook_of(self)->path, Slot::kInputs, pair.get(), args[2]);
+  });
+}
+
+PyObject* reduce(PyObject*, PyObject*) {
+  return guarded([] {
+    const Ref module = checked(PyImport_ImportModule("nntap.hooks"));
+    const Ref copied = checked(PyObject_GetAttrString(module.get(), "copied_hook"));
+    return checked(Py_BuildValue("O()", copied.get())).release();
   });
 }
 
@@ -70,6 +78,11 @@ void hook_dealloc(PyObject* self) {
   Py_DECREF(type);
 }
 
+PyMethodDef methods[] = {
+    {"__reduce__", reduce, METH_NOARGS, "Copies and pickles record nothing."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
 PyMemberDef members[] = {
     {"__vectorcalloffset__", T_PYSSIZET, offsetof(Hook, vectorcall), READONLY, nullptr},
     {nullptr, 0, 0, 0, nullptr},
@@ -80,6 +93,7 @@ PyType_Slot slots[] = {
     {Py_tp_traverse, reinterpret_cast<void*>(hook_traverse)},
     {Py_tp_clear, reinterpret_cast<void*>(hook_clear)},
     {Py_tp_members, members},
+    {Py_tp_methods, methods},
     {Py_tp_call, reinterpret_cast<void*>(PyVectorcall_Call)},
     {Py_tp_doc, const_cast<char*>("A forward hook that records one slot of one module.")},
     {0, nullptr},

@@ -11,6 +11,17 @@ void set_python_error() noexcept;
 Ref checked(PyObject* result);
 void checked(int result);
 
+/// What a function of Python's C interface returns: the body's result, or NULL with the error set.
+template <typename Body>
+PyObject* guarded(Body body) noexcept {
+  try {
+    return body();
+  } catch (...) {
+    set_python_error();
+    return nullptr;
+  }
+}
+
 /// Gives the core the Python class of HostMemoryError. Called once, by the module.
 void set_host_memory_error_class(PyObject* type) noexcept;
 

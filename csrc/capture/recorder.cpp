@@ -28,9 +28,10 @@ struct Visit {
   bool read[2] = {false, false};
 };
 
-// A visit whose inputs are recorded and whose output is still to come.
+// A visit whose inputs are recorded and whose output is still to come, or never comes because the call raised.
 struct OpenVisit {
   unsigned long thread;
+  const void* call;  // never followed: may be gone, and its address used again by a later call
   std::size_t visit;
 };
 
@@ -147,11 +148,12 @@ class Thawer final : public NestVisitor {
   PyObject* self_;
 };
 
-// The visit an output belongs to: the newest one this thread has opened, so that recursion and threads pair up right.
-std::size_t visit_of_output(PathRecords& path) {
+// The visit an output belongs to: the newest one that this thread has opened for this call. A module that calls itself
+// has several open, and those of calls that raised stay open.
+std::size_t visit_of_output(PathRecords& path, const void* call) {
   const unsigned long thread = PyThread_get_thread_ident();
   for (auto open = path.open.rbegin(); open != path.open.rend(); ++open) {
-    if (open->thread != thread) continue;
+    if (open->thread != thread || open->call != call) continue;
     const std::size_t visit = open->visit;
     path.open.erase(std::next(open).base());
     return visit;
@@ -159,42 +161,40 @@ std::size_t visit_of_output(PathRecords& path) {
   return path.add();
 }
 
-void store(State& state, Py_ssize_t index, Slot slot, Ref value) {
+void store(State& state, Py_ssize_t index, Slot slot, Ref value, const void* call) {
   PathRecords& path = state.paths[static_cast<std::size_t>(index)];
   if (path.size() == 0) state.order.push_back(index);
   const bool closes = slot == Slot::kOutput && state.pairs;
-  const std::size_t visit = closes ? visit_of_output(path) : path.add();
-  if (slot == Slot::kInputs && state.pairs) path.open.push_back({PyThread_get_thread_ident(), visit});
+  const std::size_t visit = closes ? visit_of_output(path, call) : path.add();
+  if (slot == Slot::kInputs && state.pairs) path.open.push_back({PyThread_get_thread_ident(), call, visit});
   path[visit].values[static_cast<int>(slot)] = std::move(value);
 }
 
 }  // namespace
 
-void record(PyObject* self, Py_ssize_t path, Slot slot, PyObject* value) {
+void record(PyObject* self, Py_ssize_t path, Slot slot, PyObject* value, const void* call) {
   State& state = state_of(self);
   if (state.closed) return;  // a forward in another thread that outlived the capture
   Freezer freezer(self);
-  store(state, path, slot, walk_nest(value, freezer));
+  store(state, path, slot, walk_nest(value, freezer), call);
 }
 
 namespace {
 
 // ---- the Python type ----
 
-template <typename Body>
-PyObject* guarded(Body body) noexcept {
-  try {
-    return body();
-  } catch (...) {
-    set_python_error();
-    return nullptr;
-  }
-}
-
 Py_ssize_t as_number(PyObject* value) {
   const Py_ssize_t number = PyLong_AsSsize_t(value);
   if (number == -1 && PyErr_Occurred()) throw PythonErrorSet{};
   return number;
+}
+
+// From (code, bits), as DLPack numbers them.
+DLDataType as_dtype(PyObject* pair) {
+  unsigned char code = 0, bits = 0;
+  NNTAP_CHECK(PyTuple_CheckExact(pair), InvalidArgument, "dtype must be (code, bits)");
+  checked(PyArg_ParseTuple(pair, "bb:dtype", &code, &bits) ? 0 : -1);
+  return {code, bits, 1};
 }
 
 std::size_t checked_path(const State& state, Py_ssize_t path) {
@@ -210,12 +210,12 @@ Slot checked_slot(Py_ssize_t slot) {
 
 PyObject* recorder_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   return guarded([&] {
-    static const char* names[] = {"paths", "slow", "rebuild", "pairs", "dtype_like", "slow_reason", nullptr};
+    static const char* names[] = {"paths", "slow", "rebuild", "pairs", "dtype", "slow_reason", nullptr};
     Py_ssize_t paths = 0;
-    PyObject *slow, *rebuild, *dtype_like = Py_None, *slow_reason = Py_None;
+    PyObject *slow, *rebuild, *dtype = Py_None, *slow_reason = Py_None;
     int pairs = 0;
     checked(PyArg_ParseTupleAndKeywords(args, kwargs, "nOO|$pOO:Recorder", const_cast<char**>(names), &paths, &slow,
-                                        &rebuild, &pairs, &dtype_like, &slow_reason)
+                                        &rebuild, &pairs, &dtype, &slow_reason)
                 ? 0
                 : -1);
     NNTAP_CHECK(torch_seam::connected(), std::runtime_error, "connect(torch) must be called before a Recorder is made");
@@ -229,8 +229,8 @@ PyObject* recorder_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
     state.rebuild = Ref::share(rebuild);
     state.slow_reason = Ref::share(slow_reason);
     state.pairs = pairs != 0;
-    state.has_dtype = dtype_like != Py_None;
-    if (state.has_dtype && slow_reason == Py_None) state.dtype = torch_seam::dtype_of(dtype_like);
+    state.has_dtype = dtype != Py_None;
+    if (state.has_dtype) state.dtype = as_dtype(dtype);
     return self.release();
   });
 }
@@ -274,7 +274,7 @@ PyObject* recorder_record(PyObject* self, PyObject* const* args, Py_ssize_t coun
     NNTAP_CHECK(count == 2, InvalidArgument, "record(code, value) takes 2 arguments, not ", count);
     const Py_ssize_t code = as_number(args[0]);
     checked_path(state_of(self), code >> 1);
-    record(self, code >> 1, static_cast<Slot>(code & 1), args[1]);
+    record(self, code >> 1, static_cast<Slot>(code & 1), args[1], nullptr);
     return Py_NewRef(Py_None);
   });
 }
@@ -383,7 +383,9 @@ PyMethodDef methods[] = {
     {"record", as_method(recorder_record), METH_FASTCALL,
      "record(code: int, value: object) -> None\n\nRecords a value; code is 2 * path + slot."},
     {"hook", as_method(recorder_hook), METH_FASTCALL,
-     "hook(path: int, slot: int) -> Hook\n\nA forward hook (OUTPUT) or a forward pre-hook with kwargs (INPUTS)."},
+     "hook(path: int, slot: int) -> Hook\n\nA forward hook (OUTPUT), with or without kwargs, or a forward pre-hook "
+     "with "
+     "kwargs (INPUTS)."},
     {"close", recorder_close, METH_NOARGS, "close() -> None\n\nRecords nothing more; keeps what there is."},
     {"order", recorder_order, METH_NOARGS, "order() -> list[int]\n\nThe paths with records, by their first one."},
     {"visits", recorder_visits, METH_O, "visits(path: int) -> int\n\nHow many calls of it were recorded."},

@@ -1,5 +1,7 @@
 #include "capture/torch_seam.hpp"
 
+#include <algorithm>
+
 #include "capture/python_error.hpp"
 #include "copy/dtype.hpp"
 #include "support/error.hpp"
@@ -56,6 +58,10 @@ bool is_plain_byte(PyObject* tensor) {
   return dtype.get() == torch.int8 || dtype.get() == torch.uint8;
 }
 
+bool has_elements(const DLTensor& tensor) {
+  return std::all_of(tensor.shape, tensor.shape + tensor.ndim, [](std::int64_t size) { return size > 0; });
+}
+
 }  // namespace
 
 void connect(PyObject* module) {
@@ -85,6 +91,7 @@ const char* view(PyObject* tensor, TensorView& out) {
     PyErr_Clear();
     return "layout or dtype DLPack cannot carry";
   }
+  if (seen.data == nullptr && has_elements(seen)) return "no memory of its own";
   if (seen.ndim > kMaxDims) return "more than 8 dimensions";
   if (seen.dtype.code == kDLComplex && bit_is_set(torch.is_conj, tensor)) return "conjugate view";
   if (seen.dtype.code == kDLComplex || seen.dtype.code == kDLFloat) {
@@ -117,12 +124,6 @@ Ref to_tensor(const std::shared_ptr<Record>& record) {
   if (torch.api->managed_tensor_to_py_object_no_sync(&managed, &tensor) != 0) throw PythonErrorSet{};
   (void)made.release();
   return Ref::steal(static_cast<PyObject*>(tensor));
-}
-
-DLDataType dtype_of(PyObject* empty_tensor) {
-  DLTensor seen{};
-  if (torch.api->dltensor_from_py_object_no_sync(empty_tensor, &seen) != 0) throw PythonErrorSet{};
-  return seen.dtype;
 }
 
 }  // namespace nntap::torch_seam

@@ -24,7 +24,4 @@ const char* view(PyObject* tensor, TensorView& out);
 /// A new torch tensor that views the record and keeps it alive. Its storage is exactly the record. Throws.
 Ref to_tensor(const std::shared_ptr<Record>& record);
 
-/// The DLPack type of a torch dtype, asked of torch with an empty tensor of it. Throws PythonErrorSet.
-DLDataType dtype_of(PyObject* empty_tensor);
-
 }  // namespace nntap::torch_seam

@@ -8,8 +8,10 @@ namespace {
 
 using Order = std::array<int, kMaxDims>;
 
-// Dense and free of overlap: sorted by stride, each dimension begins where the faster ones end.
+// Dense and free of overlap: sorted by stride, each dimension begins where the faster ones end. The strides of an empty
+// tensor say nothing, and torch keeps them.
 bool is_dense(const Layout& layout) {
+  if (layout.numel() == 0) return true;
   Order order{};
   int n = 0;
   for (int d = 0; d < layout.ndim; ++d) {

@@ -5,6 +5,7 @@
 #include <dlpack/dlpack.h>
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <unordered_map>
 
@@ -25,7 +26,8 @@ class ShareTable {
   void clear() { records_.clear(); }
 
  private:
-  std::unordered_map<const void*, std::shared_ptr<Record>> records_;
+  // By a hash of all that is compared: a slice begins where the whole does. Where two hashes meet, the newer stays.
+  std::unordered_map<std::uint64_t, std::shared_ptr<Record>> records_;
 };
 
 }  // namespace nntap

@@ -7,7 +7,8 @@ INPUTS: int
 
 @final
 class Hook:
-    def __call__(self, module: Any, args: Any, output_or_kwargs: Any, /) -> None: ...
+    def __call__(self, module: Any, args: Any, /, *rest: Any) -> None: ...
+    def __reduce__(self) -> tuple[Any, ...]: ...
 
 class Recorder:
     def __init__(
@@ -17,7 +18,7 @@ class Recorder:
         rebuild: Callable[[Any, Callable[[Any], Any]], Any],
         *,
         pairs: bool = ...,
-        dtype_like: Any = ...,
+        dtype: tuple[int, int] | None = ...,
         slow_reason: str | None = ...,
     ) -> None: ...
     def record(self, code: int, value: object, /) -> None: ...

@@ -155,6 +155,11 @@ class Cache(_Node):
             self._make_tree = None  # drops what it holds of the model
         return self._made_tree
 
+    def keys(self, alias: bool = False) -> list[str]:
+        """The recorded module paths, in the order the model ran them; with ``alias=True`` the other names that
+        nnsight's ``rename=``, or a second place in the model, give them."""
+        return self._tree.other_names(super().keys()) if alias else super().keys()
+
     @property
     def stats(self) -> Stats:
         """What recording came to so far."""

@@ -8,7 +8,7 @@ from typing import Any
 from nntap import _core
 
 
-def set_limits(*, host_bytes: int | None | EllipsisType = ..., wait_seconds: float | EllipsisType = ...) -> None:
+def set_limits(*, host_bytes: int | EllipsisType | None = ..., wait_seconds: float | EllipsisType = ...) -> None:
     """Limits the host memory of records, for the whole process. What is not given stays as it is.
 
     Args:

@@ -17,12 +17,15 @@ def rebuild(value: Any, walk: Walk) -> Any:
     constructor raises.
     """
     if isinstance(value, tuple):
-        items = [walk(item) for item in value]
-        return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
-    if isinstance(value, (list, set, frozenset)):
+        return _rebuild_tuple(value, [walk(item) for item in value])
+    if isinstance(value, list):
+        made_list: list[Any] = copy.copy(value)
+        made_list[:] = [walk(item) for item in value]
+        return made_list
+    if isinstance(value, (set, frozenset)):
         return type(value)(walk(item) for item in value)
     if isinstance(value, dict):  # OrderedDict, defaultdict, transformers' ModelOutput
-        mapping = value.copy()
+        mapping = _copy_of_dict(value)
         for key, item in value.items():
             mapping[key] = walk(item)
         return mapping
@@ -35,3 +38,21 @@ def rebuild(value: Any, walk: Walk) -> Any:
                 object.__setattr__(made, field.name, walk(getattr(value, field.name)))  # also when frozen
         return made
     return value
+
+
+def _rebuild_tuple(value: tuple[Any, ...], items: list[Any]) -> Any:
+    kind = type(value)
+    if all(new is old for new, old in zip(items, value, strict=True)):
+        return value  # torch.Size, for one, which takes nothing but integers
+    if hasattr(kind, "n_sequence_fields"):  # torch.return_types, whose items have names
+        return kind(items)
+    # A namedtuple's own constructor may look into its items (PackedSequence), which are no tensors while recorded.
+    made = tuple.__new__(kind, items)
+    if hasattr(value, "__dict__"):
+        vars(made).update(vars(value))
+    return made
+
+
+def _copy_of_dict(value: dict[Any, Any]) -> dict[Any, Any]:
+    made = value.copy()  # a subclass that does not define it gets a plain dict
+    return made if type(made) is type(value) else copy.copy(value)

@@ -11,17 +11,23 @@ from nntap.core import INPUTS, OUTPUT, Recorder
 from nntap.nest import rebuild
 from nntap.slow import slow_snapshot
 
-# The types torch converts to. Quantised types need a scale; bit types and sub-byte integers have no arithmetic.
-_DTYPES = {
-    name: getattr(torch, name)
-    for name in (
-        *("float64", "float32", "float16", "bfloat16"),
-        *("float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"),
-        *("complex128", "complex64", "complex32"),
-        *("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "uint8", "bool"),
-    )
+# DLPack's code and the bits of each type that torch converts to. Quantised types need a scale; bit types and sub-byte
+# integers have no arithmetic. https://github.com/dmlc/dlpack/blob/main/include/dlpack/dlpack.h
+_DLPACK = {
+    getattr(torch, name): pair
+    for name, pair in {
+        **{f"float{bits}": (2, bits) for bits in (64, 32, 16)},
+        "bfloat16": (4, 16),
+        **{"float8_e4m3fn": (10, 8), "float8_e4m3fnuz": (11, 8), "float8_e5m2": (12, 8), "float8_e5m2fnuz": (13, 8)},
+        "float8_e8m0fnu": (14, 8),
+        **{f"complex{bits}": (5, bits) for bits in (128, 64, 32)},
+        **{f"int{bits}": (0, bits) for bits in (64, 32, 16, 8)},
+        **{f"uint{bits}": (1, bits) for bits in (64, 32, 16, 8)},
+        "bool": (6, 8),
+    }.items()
     if hasattr(torch, name)
 }
+_DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in _DLPACK}
 _ALIASES = {
     "float": torch.float32,
     "double": torch.float64,
@@ -129,7 +135,7 @@ class Options:
             slow_snapshot(self.device, self.dtype, self.detach),
             rebuild,
             pairs=self.include_output and self.include_inputs,
-            dtype_like=None if self.dtype is None else torch.empty(0, dtype=self.dtype),
+            dtype=None if self.dtype is None else _DLPACK[self.dtype],
             slow_reason=self._slow_reason(),
         )
 

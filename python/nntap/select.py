@@ -91,12 +91,15 @@ def _by_name(name: str, model: Model) -> list[str]:
         if not set(name) & set("*?["):
             raise
     pattern = re.compile(glob_to_regex(name))
-    root = f"{model.tree.root}." if model.tree.root else ""
     return _matching(
-        f"the glob {name!r}",
-        lambda path, _: bool(pattern.fullmatch(path) or pattern.fullmatch(path.removeprefix(root))),
-        model,
+        f"the glob {name!r}", lambda path, _: any(map(pattern.fullmatch, _spellings(path, model.tree))), model
     )
+
+
+def _spellings(path: str, tree: PathTree) -> list[str]:
+    names = [path, *tree.other_names([path])]
+    root = f"{tree.root}." if tree.root else ""
+    return names + [name.removeprefix(root) for name in names]
 
 
 def _matching(what: str, wanted: Callable[[str, torch.nn.Module], bool], model: Model) -> list[str]:

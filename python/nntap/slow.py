@@ -22,18 +22,22 @@ def slow_snapshot(
             value = value.to_local()
         if value.is_quantized and dtype is not None:
             value = value.dequantize()
+        target = _target(value, device)
         if value.is_nested and not hasattr(value, "to_local"):
-            return _snapshot_nested(value, device, dtype)
-        return value.to(device=_target(value, device), dtype=dtype or value.dtype, copy=True)
+            return value.clone().to(target, dtype or value.dtype)  # its `.to(copy=True)` may keep the storage
+        if value.is_mkldnn:
+            return value.clone() if dtype is None else value.to_dense(dtype)
+        if dtype is None and str(value.dtype) in _SUB_BYTE:
+            return value.view(torch.uint8).to(target, copy=True).view(value.dtype)
+        return value.to(target, dtype or value.dtype, copy=True)
 
     return snapshot
+
+
+# Integers of 1 to 7 bits, a byte each, that torch has no operations for.
+_SUB_BYTE = {f"torch.{kind}{bits}" for kind in ("int", "uint") for bits in range(1, 8)}
 
 
 def _target(tensor: torch.Tensor, device: torch.device | None) -> torch.device:
     # A meta tensor has no values to bring to another device.
     return tensor.device if device is None or tensor.device.type == "meta" else device
-
-
-def _snapshot_nested(tensor: torch.Tensor, device: torch.device | None, dtype: torch.dtype | None) -> torch.Tensor:
-    # `.to(copy=True)` of a nested tensor may return the same storage.
-    return tensor.clone().to(device=_target(tensor, device), dtype=dtype or tensor.dtype)

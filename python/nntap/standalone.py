@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import get_ident
 from types import TracebackType
 from typing import Any
 
@@ -111,15 +112,17 @@ class capture:
         self._model = ModuleModel(model)
         self._root = model
         self._paths = select(modules, self._model)
-        self._open: list[InstalledHooks] = []
+        self._open: list[tuple[int, InstalledHooks]] = []  # by the thread that entered
 
     def __enter__(self) -> Cache:
         recorder = self._options.recorder(len(self._paths))
         modules = [self._model[path] for path in self._paths]
-        self._open.append(InstalledHooks(self._root, modules, recorder, self._options.slots))
+        self._open.append((get_ident(), InstalledHooks(self._root, modules, recorder, self._options.slots)))
         return Cache(LiveRecords(recorder, self._paths), self._model.make_tree())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._open.pop().remove()
+        mine = [index for index, (thread, _) in enumerate(self._open) if thread == get_ident()]
+        _, hooks = self._open.pop(mine[-1] if mine else -1)  # a generator may be left by another thread
+        hooks.remove()

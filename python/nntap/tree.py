@@ -105,6 +105,15 @@ class PathTree:
             return False
         return True
 
+    def other_names(self, paths: Iterable[str]) -> list[str]:
+        """The names that aliases give to the paths or to what lies above them."""
+        return [
+            alias + path[len(own) :]
+            for path in paths
+            for alias, own in self.aliases.items()
+            if path == own or path.startswith(f"{own}.")
+        ]
+
     def unknown(self, path: str) -> UnknownModuleError:
         """The error for a path that is not there, with the closest that are."""
         return UnknownModuleError(f"no module is called {path!r}; {closest(path, self.paths())}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from inspect import isfunction
 from typing import Any, Protocol
 
 import nnsight
@@ -39,7 +40,7 @@ class Adapter(Protocol):
     """One module of this package each; chosen by the installed version."""
 
     RELIES_ON: Mapping[type, tuple[str, ...]]
-    """Names of nnsight's that the adapter uses: attributes of a class, or set by its ``__init__``."""
+    """Names of nnsight's that the adapter uses: attributes of a class or of its instances."""
 
     def tracer_class(self) -> type:
         """The class whose ``cache`` method users call."""
@@ -82,13 +83,18 @@ class Installation:
 
 def _check_names(adapter: Adapter, version: str) -> None:
     for owner, names in adapter.RELIES_ON.items():
-        set_by_init = owner.__init__.__code__.co_names  # type: ignore[misc]
+        known = _names_in(owner)
         for name in names:
-            if not hasattr(owner, name) and name not in set_by_init:
+            if not hasattr(owner, name) and name not in known:
                 raise UnsupportedNnsightError(
                     f"nnsight {version} has no {owner.__module__}.{owner.__qualname__}.{name}, which nntap relies on; "
                     "install a version that nntap supports, or use nntap.capture, which needs no nnsight"
                 )
+
+
+def _names_in(owner: type) -> set[str]:
+    # Attributes that only instances have are named in the code of the class's methods.
+    return {name for function in vars(owner).values() if isfunction(function) for name in function.__code__.co_names}
 
 
 def make_cache_method(adapter: Adapter) -> Any:

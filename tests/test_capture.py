@@ -1,0 +1,554 @@
+"""Stand-alone capture: what it records, and that it leaves the model as it found it on every way out."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import gc
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import nntap
+from helpers import IDS, Give, Model, hooks_of
+
+
+@pytest.fixture
+def model() -> Model:
+    return Model().eval()
+
+
+# ---- every way out ----
+
+
+class Stop(BaseException):
+    """Like KeyboardInterrupt: no Exception."""
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit, GeneratorExit, Stop])
+@pytest.mark.parametrize("where", ["in the model", "in the block"])
+def test_the_hooks_are_gone_and_the_records_stay_when_something_raises(
+    model: Model, error: type[BaseException], where: str
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    if where == "in the model":
+        model.layers[1].mlp.register_forward_pre_hook(fail)
+    own = hooks_of(model)
+    cache = None
+
+    def run() -> None:
+        nonlocal cache
+        with nntap.capture(model, include_inputs=True) as cache:
+            model(IDS)
+            fail()
+
+    with pytest.raises(error):
+        run()
+    assert cache is not None
+    assert hooks_of(model) == own
+    assert cache.layers[0].output.shape == (1, 3, 4)
+    assert ("layers.2" in cache) == (where == "in the block")
+    if where == "in the model":
+        assert cache["layers.1"].output is None
+        assert torch.equal(cache["layers.1"].input, cache["layers.0"].output)
+
+
+def test_the_hooks_are_gone_when_a_generator_that_captures_is_closed(model: Model) -> None:
+    def steps() -> Iterator[nntap.Cache]:
+        with nntap.capture(model) as cache:
+            model(IDS)
+            yield cache
+            yield cache
+
+    running = steps()
+    cache = next(running)
+    assert hooks_of(model) != []
+    running.close()
+    assert hooks_of(model) == []
+    model(IDS)
+    assert len(cache["embed"]) == 1
+
+
+def test_the_hooks_are_gone_when_a_generator_that_captures_is_forgotten(model: Model) -> None:
+    def steps() -> Iterator[nntap.Cache]:
+        with nntap.capture(model) as cache:
+            yield cache
+
+    running = steps()
+    next(running)
+    del running
+    gc.collect()
+    assert hooks_of(model) == []
+
+
+def test_the_hooks_are_gone_when_installing_them_fails(model: Model) -> None:
+    class Refuses(nn.Linear):
+        def register_forward_pre_hook(self, *args: Any, **kwargs: Any) -> Any:
+            raise RuntimeError("no hooks here")
+
+    refuses = nn.Sequential(Refuses(2, 2))
+    refuses.register_forward_pre_hook = Refuses(1, 1).register_forward_pre_hook  # type: ignore[method-assign]
+    capture = nntap.capture(refuses, include_inputs=True)
+    with pytest.raises(RuntimeError, match="no hooks here"):
+        capture.__enter__()
+    assert hooks_of(refuses) == []
+
+
+def test_nothing_more_is_recorded_once_the_block_has_ended(model: Model) -> None:
+    with nntap.capture(model, "embed") as cache:
+        model(IDS)
+    model(IDS)
+    assert len(cache["embed"]) == 1
+
+
+def test_a_forward_that_outlives_the_capture_records_nothing_after_it() -> None:
+    started, go_on = threading.Event(), threading.Event()
+    first, second = nn.Identity(), nn.Identity()
+
+    class Slow(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = first, second
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.first(x)
+            started.set()
+            assert go_on.wait(60)
+            return self.second(x)
+
+    model = Slow()
+    runner = threading.Thread(target=model, args=(torch.ones(2),))
+    with nntap.capture(model) as cache:
+        runner.start()
+        assert started.wait(60)
+    go_on.set()
+    runner.join()
+    assert cache.keys() == ["first"]
+
+
+def test_the_model_s_own_results_and_hooks_are_left_alone(model: Model) -> None:
+    calls: list[str] = []
+    handle = model.layers[0].register_forward_hook(lambda *_: calls.append("hook"))
+    expected = model(IDS)
+    with nntap.capture(model, include_inputs=True):
+        got = model(IDS)
+    assert all(torch.equal(got[name], expected[name]) for name in expected)
+    assert calls == ["hook", "hook"]
+    handle.remove()
+    assert hooks_of(model) == []
+
+
+def test_a_model_can_be_copied_while_it_is_captured(model: Model) -> None:
+    with nntap.capture(model, include_inputs=True) as cache:
+        twin = copy.deepcopy(model)
+        twin(IDS)
+        model(IDS)
+    assert all(torch.equal(twin(IDS)[name], value) for name, value in model(IDS).items())
+    assert cache["embed"].output.shape == (1, 3, 4)
+
+
+# ---- nested, re-entered, recursive, shared, looped ----
+
+
+def test_nested_captures_each_record_their_own(model: Model) -> None:
+    with nntap.capture(model, "embed") as outer:
+        model(IDS)
+        with nntap.capture(model, ["embed", "layers.0"], dtype="float16") as inner:
+            model(IDS)
+        model(IDS)
+    assert (len(outer["embed"]), len(inner["embed"])) == (3, 1)
+    assert outer.keys() == ["embed"]
+    assert inner["embed"].output.dtype == torch.float16
+    assert outer["embed"][0].output.dtype == torch.float32
+    assert hooks_of(model) == []
+
+
+def test_captures_may_end_in_any_order(model: Model) -> None:
+    first, second = nntap.capture(model, "embed"), nntap.capture(model, "embed")
+    one = first.__enter__()
+    two = second.__enter__()
+    first.__exit__(None, None, None)
+    model(IDS)
+    second.__exit__(None, None, None)
+    assert (len(one), len(two)) == (0, 1)
+    assert hooks_of(model) == []
+
+
+def test_a_capture_may_be_entered_again_and_gives_a_new_cache(model: Model) -> None:
+    capture = nntap.capture(model, "embed")
+    with capture as first:
+        model(IDS)
+    with capture as second:
+        model(IDS + 1)
+    assert not torch.equal(first["embed"].output, second["embed"].output)
+    assert (len(first["embed"]), len(second["embed"])) == (1, 1)
+
+
+def test_a_capture_may_be_entered_while_it_is_open(model: Model) -> None:
+    capture = nntap.capture(model, "embed")
+    with capture as outer:
+        with capture as inner:
+            model(IDS)
+        model(IDS)
+    assert (len(outer["embed"]), len(inner["embed"])) == (2, 1)
+    assert hooks_of(model) == []
+
+
+def test_one_capture_object_entered_by_two_threads_gives_each_its_own_cache() -> None:
+    model = nn.Identity()
+    capture = nntap.capture(model)
+    entered, left = threading.Event(), threading.Event()
+    counts = {}
+
+    def other() -> None:
+        with capture as cache:
+            entered.set()
+            assert left.wait(60)
+            model(torch.ones(1))
+            counts["the other's"] = len(cache.values())
+
+    thread = threading.Thread(target=other)
+    with capture as mine:
+        thread.start()
+        assert entered.wait(60)
+    left.set()
+    thread.join()
+    assert counts == {"the other's": 1}
+    assert len(mine) == 0
+    assert hooks_of(model) == []
+
+
+class Countdown(nn.Module):
+    """Calls itself."""
+
+    def forward(self, n: int) -> torch.Tensor:
+        return torch.tensor(n) if n == 0 else self(n - 1) + n
+
+
+def test_a_module_that_calls_itself_has_its_inputs_paired_with_its_outputs() -> None:
+    model = Countdown()
+    with nntap.capture(model, include_inputs=True) as cache:
+        model(3)
+    calls = {entry.input: entry.output.item() for entry in cache[""]}
+    assert calls == {3: 6, 2: 3, 1: 1, 0: 0}
+
+
+def test_a_call_that_raises_and_is_caught_does_not_take_another_call_s_output() -> None:
+    class Careful(nn.Module):
+        def forward(self, n: int) -> torch.Tensor:
+            if n == 0:
+                raise ValueError
+            with contextlib.suppress(ValueError):
+                self(n - 1)
+            return torch.tensor(n)
+
+    model = Careful()
+    with nntap.capture(model, include_inputs=True) as cache:
+        model(2)
+        with pytest.raises(ValueError):
+            model(0)
+        model(1)
+    calls = [(entry.input, None if entry.output is None else entry.output.item()) for entry in cache[""]]
+    assert calls == [(2, 2), (1, 1), (0, None), (0, None), (1, 1), (0, None)]
+
+
+class Shared(nn.Module):
+    """One module at two places, and called several times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = nn.Linear(4, 4)
+        self.b = self.a
+        self.nested = nn.ModuleDict({"again": self.a, "own": nn.ReLU()})
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.nested["own"](self.nested["again"](self.b(self.a(x))))
+
+
+def test_a_shared_module_has_the_records_of_all_its_places_under_its_first_path() -> None:
+    model = Shared()
+    x = torch.randn(2, 4)
+    with nntap.capture(model) as cache:
+        model(x)
+    assert cache.keys() == ["a", "nested.own", ""]
+    assert len(cache["a"]) == 3
+    for path in ("b", "nested.again"):
+        assert all(one is two for one, two in zip(cache[path].output, cache["a"].output, strict=True))
+    assert torch.equal(cache["a"][2].output, model.a(model.a(model.a(x))))
+    assert cache.b[1].output is cache["a"][1].output
+
+
+@pytest.mark.parametrize("place", ["a", "b", "nested.again"])
+def test_a_shared_module_may_be_selected_at_any_of_its_places(place: str) -> None:
+    model = Shared()
+    with nntap.capture(model, place) as cache:
+        model(torch.randn(2, 4))
+    assert cache.keys() == ["a"]
+
+
+def test_a_looped_module_is_seen_once_a_step() -> None:
+    cell = nn.GRUCell(3, 3)
+
+    class Loop(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = cell
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            state = torch.zeros(2, 3)
+            for step in x:
+                state = self.cell(step, state)
+            return state
+
+    x = torch.randn(5, 2, 3)
+    loop = Loop()
+    with nntap.capture(loop, include_inputs=True) as cache:
+        out = loop(x)
+    assert len(cache["cell"]) == 5
+    for step, entry in enumerate(cache["cell"]):
+        assert torch.equal(entry.input, x[step])
+    assert torch.equal(cache.cell[-1].output, out)
+    assert torch.equal(cache.cell[3].output, cache.cell[4].inputs[0][1])
+
+
+def test_a_module_that_holds_itself_is_selected_once() -> None:
+    model = nn.Identity()
+    model._modules["self"] = model
+    with nntap.capture(model) as cache:
+        model(torch.ones(1))
+    assert cache.keys() == [""]
+    assert torch.equal(cache["self"].output, torch.ones(1))
+
+
+# ---- hooks of the user's ----
+
+
+def add_one(module: nn.Module, args: Any, output: torch.Tensor) -> torch.Tensor:
+    return output + 1
+
+
+def test_a_hook_added_before_the_capture_counts() -> None:
+    model = nn.Sequential(nn.Identity())
+    model[0].register_forward_hook(add_one)
+    with nntap.capture(model) as cache:
+        model(torch.zeros(2))
+    assert cache["0"].output.tolist() == [1, 1]
+
+
+def test_hooks_added_inside_the_block_count() -> None:
+    model = nn.Sequential(nn.Identity(), nn.Identity())
+    with nntap.capture(model, include_inputs=True) as cache:
+        model[0].register_forward_hook(add_one)
+        model[1].register_forward_pre_hook(lambda module, args: (args[0] * 10,))
+        model(torch.zeros(2))
+    assert cache["0"].output.tolist() == [1, 1]
+    assert cache["1"].input.tolist() == [10, 10]
+    assert cache[""].output.tolist() == [10, 10]
+
+
+def test_a_hook_that_edits_in_place_inside_the_block_is_seen() -> None:
+    model = nn.Sequential(nn.Identity())
+    with nntap.capture(model) as cache:
+        model[0].register_forward_hook(lambda module, args, output: output.mul_(0))
+        model(torch.ones(2))
+    assert cache["0"].output.tolist() == [0, 0]
+
+
+def test_hooks_removed_inside_the_block_stay_removed() -> None:
+    model = nn.Sequential(nn.Identity())
+    with nntap.capture(model) as cache:
+        handle = model[0].register_forward_hook(add_one)
+        model(torch.zeros(1))
+        handle.remove()
+        model(torch.zeros(1))
+    assert [output.item() for output in cache["0"].output] == [1, 0]
+    assert hooks_of(model) == []
+
+
+# ---- inputs ----
+
+
+def test_inputs_are_those_before_an_in_place_module_edits_them() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(inplace=True), nn.Hardtanh(-0.1, 0.1, inplace=True))
+    x = torch.randn(4, 3)
+    hidden = model[0](x).detach()
+    with nntap.capture(model, include_inputs=True) as cache:
+        model(x)
+    assert torch.equal(cache["0"].output, hidden)
+    assert torch.equal(cache["1"].input, hidden)
+    assert torch.equal(cache["1"].output, hidden.relu())
+    assert torch.equal(cache["2"].input, hidden.relu())
+    assert torch.equal(cache["2"].output, hidden.relu().clamp(-0.1, 0.1))
+
+
+def test_inputs_are_args_and_kwargs(model: Model) -> None:
+    with nntap.capture(model, "layers.*", include_inputs=True) as cache:
+        model(IDS)
+    args, kwargs = cache["layers.1"].inputs
+    assert kwargs == {"scale": 0.5}
+    assert len(args) == 1
+    assert torch.equal(args[0], cache["layers.0"].output)
+    assert cache["layers.1"].input is cache["layers.1"].inputs[0][0]
+
+
+def test_inputs_alone_may_be_recorded(model: Model) -> None:
+    with nntap.capture(model, "layers.0", include_inputs=True, include_output=False) as cache:
+        model(IDS)
+        model(IDS)
+    assert len(cache["layers.0"]) == 2
+    assert cache["layers.0"].output == [None, None]
+    assert [tuple(x.shape) for x in cache["layers.0"].input] == [(1, 3, 4)] * 2
+
+
+def test_a_module_without_arguments_has_no_input() -> None:
+    model = Give(lambda: 3)
+    with nntap.capture(model, include_inputs=True) as cache:
+        model()
+    assert cache[""].inputs == ((), {})
+    assert cache[""].input is None
+    assert cache[""].output == 3
+
+
+# ---- threads ----
+
+
+def test_several_threads_on_several_models_each_have_their_own_records() -> None:
+    problems: list[str] = []
+
+    def work(number: int) -> None:
+        model = nn.Sequential(*(nn.Identity() for _ in range(5)))
+        for turn in range(40):
+            x = torch.full((7, 11), number * 1000.0 + turn)
+            with nntap.capture(model, include_inputs=True) as cache:
+                model(x)
+            ok = all(torch.equal(view.output, x) and torch.equal(view.input, x) for view in cache.values())
+            if not ok or len(cache) != 6:
+                problems.append(f"thread {number}, turn {turn}")
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+
+
+def test_two_threads_on_one_model_have_their_inputs_paired_with_their_outputs() -> None:
+    model = nn.Sequential(nn.Identity(), nn.Linear(300, 300))
+    barrier = threading.Barrier(2)
+
+    def work(number: int) -> None:
+        barrier.wait(60)
+        for turn in range(30):
+            model(torch.full((64, 300), number * 1000.0 + turn))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in (1, 2)]
+    with torch.no_grad(), nntap.capture(model, include_inputs=True) as cache:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(cache[""]) == 60
+    for path in ("0", "1", ""):
+        starts = []
+        for entry in cache[path]:
+            starts.append(entry.input[0, 0].item())
+            expected = entry.input if path == "0" else model[1](entry.input)
+            assert torch.allclose(entry.output, expected, rtol=1e-4, atol=1e-2)
+        assert sorted(starts) == [number * 1000.0 + turn for number in (1, 2) for turn in range(30)]
+
+
+def test_large_records_of_two_threads_are_whole() -> None:
+    # Above 4 MiB the copy lets other threads run.
+    model = Give(lambda: torch.full((1_500_000,), float(threading.get_ident() % 1000)))
+
+    def work() -> None:
+        for _ in range(5):
+            model()
+
+    threads = [threading.Thread(target=work) for _ in range(3)]
+    with nntap.capture(model) as cache:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(cache[""]) == 15
+    assert all(torch.equal(output, output[:1].expand_as(output)) for output in cache[""].output)
+
+
+def test_a_cache_can_be_read_while_it_is_recorded(model: Model) -> None:
+    seen: list[Any] = []
+    model.layers[2].register_forward_pre_hook(lambda *_: seen.append(cache["layers.1"].output))
+    with nntap.capture(model) as cache:
+        assert len(cache) == 0
+        assert "embed" not in cache
+        model(IDS)
+        assert torch.equal(seen[0], cache["layers.1"].output)
+        assert cache["embed"].output.shape == (1, 3, 4)
+        model(IDS)
+        assert len(cache["embed"]) == 2
+        assert cache["embed"][0].output is cache["embed"].output[0]
+
+
+def test_a_cache_can_be_read_by_one_thread_while_another_records() -> None:
+    model = nn.Sequential(*(nn.Identity() for _ in range(4)))
+    done = threading.Event()
+
+    def run() -> None:
+        for turn in range(200):
+            model(torch.full((10,), float(turn)))
+        done.set()
+
+    runner = threading.Thread(target=run)
+    with nntap.capture(model) as cache:
+        runner.start()
+        while not done.is_set():
+            for view in cache.values():
+                for number, entry in enumerate(view):
+                    assert entry.output.tolist() == [float(number)] * 10
+        runner.join()
+    assert len(cache["3"]) == 200
+
+
+# ---- kinds of modules ----
+
+
+def test_a_compiled_model_is_recorded_by_its_own_paths() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
+    compiled = torch.compile(model, backend="eager")
+    x = torch.randn(2, 3)
+    with nntap.capture(compiled) as cache:
+        out = compiled(x)
+    assert torch.equal(cache["_orig_mod.1"].output, out)
+    assert torch.equal(cache["_orig_mod.0"].output, model[0](x))
+
+
+def test_a_traced_model_is_recorded_at_its_root() -> None:
+    x = torch.randn(2, 3)
+    traced = torch.jit.trace(nn.Sequential(nn.Linear(3, 3), nn.ReLU()), x)
+    with nntap.capture(traced) as cache:
+        out = traced(x)
+    assert torch.equal(cache[""].output, out)
+
+
+def test_a_checkpointed_block_is_seen_again_in_the_backward() -> None:
+    block = nn.Sequential(nn.Linear(3, 3), nn.Tanh())
+    x = torch.randn(2, 3, requires_grad=True)
+    with nntap.capture(block) as cache:
+        torch.utils.checkpoint.checkpoint(block, x, use_reentrant=False).sum().backward()
+    assert len(cache["0"]) == 2
+    assert torch.equal(cache["0"][0].output, cache["0"][1].output)
+
+
+def test_records_under_autocast_have_the_dtype_of_the_moment() -> None:
+    model = nn.Sequential(nn.Identity(), nn.Linear(4, 4))
+    with torch.autocast("cpu", dtype=torch.bfloat16), nntap.capture(model) as cache:
+        model(torch.randn(2, 4))
+    assert cache["0"].output.dtype == torch.float32
+    assert cache["1"].output.dtype == torch.bfloat16

@@ -1,0 +1,176 @@
+"""What `modules=` and the other options take, and how bad input is refused before the model runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import nntap
+from helpers import IDS, Model, hooks_of
+
+
+@pytest.fixture
+def model() -> Model:
+    return Model().eval()
+
+
+def recorded(model: nn.Module, modules: Any, *args: Any) -> list[str]:
+    with nntap.capture(model, modules) as cache:
+        model(*(args or (IDS,)))
+    assert hooks_of(model) == []
+    return cache.keys()
+
+
+# ---- selection ----
+
+
+def test_none_selects_every_module_in_the_order_they_run(model: Model) -> None:
+    keys = recorded(model, None)
+    called = [path for path, _ in model.named_modules() if path not in ("layers", "heads")]
+    assert sorted(keys) == sorted(called)
+    assert keys[0] == "embed"
+    assert keys[1:6] == ["layers.0." + name for name in ("attention", "mlp.0", "mlp.1", "mlp.2", "mlp")]
+    assert keys[-3:] == ["heads.a", "heads.b", ""]
+
+
+SELECTIONS: dict[str, tuple[Callable[[Model], Any], list[str]]] = {
+    "a path": (lambda m: "layers.1", ["layers.1"]),
+    "the root's path": (lambda m: "", [""]),
+    "a module": (lambda m: m.layers[2].mlp, ["layers.2.mlp"]),
+    "the model": (lambda m: m, [""]),
+    "a ModuleList": (lambda m: m.layers, ["layers.0", "layers.1", "layers.2"]),
+    "a ModuleDict": (lambda m: m.heads, ["heads.a", "heads.b"]),
+    "entries of a ModuleList": (lambda m: [*m.layers[1:]], ["layers.1", "layers.2"]),
+    "a glob of one component": (lambda m: "layers.*", ["layers.0", "layers.1", "layers.2"]),
+    "a glob in the middle": (lambda m: "layers.*.mlp", ["layers.0.mlp", "layers.1.mlp", "layers.2.mlp"]),
+    "a glob over several": (lambda m: "**.mlp.0", ["layers.0.mlp.0", "layers.1.mlp.0", "layers.2.mlp.0"]),
+    "a set in a glob": (lambda m: "layers.[01]", ["layers.0", "layers.1"]),
+    "a set turned round": (lambda m: "layers.[!0]", ["layers.1", "layers.2"]),
+    "one character": (lambda m: "heads.?", ["heads.a", "heads.b"]),
+    "an expression": (lambda m: re.compile(r"layers\.\d\.attention"), [f"layers.{i}.attention" for i in range(3)]),
+    "a predicate": (
+        lambda m: lambda path, module: isinstance(module, nn.ReLU),
+        [f"layers.{i}.mlp.1" for i in (0, 1, 2)],
+    ),
+    "a list of these": (lambda m: ["embed", m.layers[0], "heads.*"], ["embed", "layers.0", "heads.a", "heads.b"]),
+    "a tuple": (lambda m: ("embed", ""), ["embed", ""]),
+    "a generator": (lambda m: (layer.mlp for layer in m.layers), [f"layers.{i}.mlp" for i in range(3)]),
+    "nested lists": (lambda m: [["embed"], [["layers.0"]]], ["embed", "layers.0"]),
+    "the same thing twice": (lambda m: ["embed", m.embed, "emb*"], ["embed"]),
+    "other order than the model's": (lambda m: ["layers.1", "layers.0"], ["layers.0", "layers.1"]),
+}
+
+
+@pytest.mark.parametrize("kind", SELECTIONS)
+def test_modules_may_be_given_as(kind: str, model: Model) -> None:
+    make, expected = SELECTIONS[kind]
+    assert recorded(model, make(model)) == expected
+
+
+def test_an_expression_must_match_the_whole_path(model: Model) -> None:
+    assert recorded(model, re.compile("embed")) == ["embed"]
+    with pytest.raises(nntap.UnknownModuleError, match="mbed"):
+        nntap.capture(model, re.compile("mbed"))
+
+
+def test_a_star_does_not_cross_a_dot(model: Model) -> None:
+    assert "layers.0.mlp.0" not in recorded(model, "layers.0.*")
+    assert "layers.0.mlp.0" in recorded(model, "layers.0.**")
+
+
+# ---- bad input, before the model runs ----
+
+
+@pytest.mark.parametrize(
+    ("modules", "says"),
+    [
+        ("layers.9", ["'layers.9'", "the closest are", "'layers.0'"]),
+        ("layer.1", ["'layer.1'", "'layers.1'"]),
+        ("layers.1.atention", ["'layers.1.atention'", "'layers.1.attention'"]),
+        ("blocks.*", ["'blocks.*'", "matches no module"]),
+        (["embed", "nothing.at.all"], ["'nothing.at.all'"]),
+        (re.compile("h[0-9]+"), ["h[0-9]+", "matches no module"]),
+        (lambda path, module: False, ["predicate", "matches no module"]),
+        (nn.Linear(1, 1), ["Linear", "no module of this model", "modules= takes"]),
+        ([nn.ReLU()], ["ReLU", "no module of this model"]),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_an_unknown_module_is_named_with_what_is_close(model: Model, modules: Any, says: list[str]) -> None:
+    with pytest.raises(nntap.UnknownModuleError) as caught:
+        nntap.capture(model, modules)
+    assert isinstance(caught.value, KeyError)
+    for part in says:
+        assert part in str(caught.value)
+    assert hooks_of(model) == []
+
+
+def test_the_entry_of_another_model_is_foreign(model: Model) -> None:
+    with pytest.raises(nntap.UnknownModuleError, match="no module of this model"):
+        nntap.capture(model, Model().layers[0])
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "says"),
+    [
+        ({"modules": []}, ValueError, ["modules=[]", "record nothing"]),
+        ({"modules": 3}, TypeError, ["modules=3", "takes None"]),
+        ({"modules": [None]}, TypeError, ["None", "takes None"]),
+        ({"dtype": "float17"}, ValueError, ["dtype='float17'", "float16", "bfloat16", "None"]),
+        ({"dtype": "fp16"}, ValueError, ["dtype='fp16'", "float16"]),
+        ({"dtype": float}, TypeError, ["float", "a torch dtype or its name"]),
+        ({"dtype": 16}, TypeError, ["dtype=16", "a torch dtype or its name"]),
+        ({"dtype": torch.qint8}, ValueError, ["qint8", "float16"]),
+        ({"dtype": torch.int4}, ValueError, ["int4", "float16"]),
+        ({"device": "cup"}, ValueError, ["device='cup'", "'cpu'", "None"]),
+        ({"device": "cpu:banana"}, ValueError, ["device='cpu:banana'", "'cpu'"]),
+        ({"device": 1.5}, TypeError, ["device=1.5", "'cpu'"]),
+        ({"device": True}, TypeError, ["device=True", "'cpu'"]),
+        ({"detach": "no"}, TypeError, ["detach='no'", "True or False"]),
+        ({"detach": None}, TypeError, ["detach=None", "True or False"]),
+        ({"include_output": 1}, TypeError, ["include_output=1", "True or False"]),
+        ({"include_inputs": "yes"}, TypeError, ["include_inputs='yes'", "True or False"]),
+        ({"include_output": False}, ValueError, ["include_output=False", "include_inputs=False", "record nothing"]),
+    ],
+    ids=lambda value: str(value)[:30] if isinstance(value, dict) else "",
+)
+def test_bad_options_are_refused_with_what_is_allowed(
+    model: Model, options: dict[str, Any], kind: type[Exception], says: list[str]
+) -> None:
+    with pytest.raises(kind) as caught:
+        nntap.capture(model, **options)
+    for part in says:
+        assert part in str(caught.value)
+    assert hooks_of(model) == []
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_device_this_machine_does_not_have_is_refused(model: Model) -> None:
+    with pytest.raises(ValueError, match="device='cuda' is not allowed on this machine"):
+        nntap.capture(model, device="cuda")
+
+
+@pytest.mark.parametrize("thing", [None, "gpt2", lambda x: x, nn.Linear, object()], ids=repr)
+def test_a_model_that_is_no_module_is_refused(thing: Any) -> None:
+    with pytest.raises(TypeError, match=r"give a torch\.nn\.Module"):
+        nntap.capture(thing)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "torch.float16", "half", torch.float16])
+def test_a_dtype_may_be_given_by_name(model: Model, dtype: Any) -> None:
+    with nntap.capture(model, "embed", dtype=dtype) as cache:
+        model(IDS)
+    assert cache["embed"].output.dtype == torch.float16
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0", torch.device("cpu"), None], ids=str)
+def test_the_host_may_be_given_as(model: Model, device: Any) -> None:
+    with nntap.capture(model, "embed", device=device) as cache:
+        model(IDS)
+    assert cache["embed"].output.device == torch.device("cpu")
+    assert cache.stats.slow == {}
