@@ -65,8 +65,9 @@ def record(value: Any, **options: Any) -> tuple[Any, nntap.Stats]:
 
 
 def hooks_of(model: nn.Module) -> list[Any]:
-    """Every hook on the model and its modules."""
-    return [
+    """Every hook on the model and its modules, and everything that stands for a module's call."""
+    taps = [vars(module)["_compiled_call_impl"] for module in model.modules() if "_compiled_call_impl" in vars(module)]
+    return taps + [
         hook
         for module in model.modules()
         for hooks in (

@@ -72,6 +72,14 @@ def test_modules_may_be_given_as(kind: str, model: Model) -> None:
     assert recorded(model, make(model)) == expected
 
 
+def test_all_modules_in_another_order_keep_their_paths(model: Model) -> None:
+    paths = [path for path, _ in model.named_modules()]
+    with nntap.capture(model, paths[::-1]) as cache:
+        model(IDS)
+    assert cache["embed"].output.shape == (1, 3, 4)
+    assert cache["heads.a"].output.shape == (1, 3, 2)
+
+
 def test_an_expression_must_match_the_whole_path(model: Model) -> None:
     assert recorded(model, re.compile("embed")) == ["embed"]
     with pytest.raises(nntap.UnknownModuleError, match="mbed"):

@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "capture/python_error.hpp"
+#include "capture/recorder.hpp"
 #include "support/error.hpp"
 
 namespace nntap {
@@ -20,34 +21,15 @@ PyTypeObject* hook_type = nullptr;  // owned for the life of the process
 
 Hook* hook_of(PyObject* self) { return reinterpret_cast<Hook*>(self); }
 
-template <typename Body>
-PyObject* none_after(Body body) noexcept {
-  return guarded([&] {
-    body();
-    return Py_NewRef(Py_None);
-  });
-}
-
-// torch calls hook(module, args, output) or, with kwargs, hook(module, args, kwargs, output).
-PyObject* call_output(PyObject* self, PyObject* const* args, size_t nargsf, PyObject*) {
-  return none_after([&] {
-    const Py_ssize_t count = PyVectorcall_NARGS(nargsf);
-    NNTAP_CHECK(count == 3 || count == 4, InvalidArgument,
-                "a forward hook takes (module, args, output) or (module, args, kwargs, output), not ", count,
-                " arguments");
-    const void* call = count == 4 ? args[2] : nullptr;
-    record(hook_of(self)->recorder, hook_of(self)->path, Slot::kOutput, args[count - 1], call);
-  });
-}
-
 // torch calls hook(module, args, kwargs).
-PyObject* call_inputs(PyObject* self, PyObject* const* args, size_t nargsf, PyObject*) {
-  return none_after([&] {
+PyObject* call(PyObject* self, PyObject* const* args, size_t nargsf, PyObject*) {
+  return guarded([&] {
     const Py_ssize_t count = PyVectorcall_NARGS(nargsf);
     NNTAP_CHECK(count == 3, InvalidArgument, "a forward pre-hook takes (module, args, kwargs), not ", count,
                 " arguments");
     const Ref pair = checked(PyTuple_Pack(2, args[1], args[2]));
-    record(hook_of(self)->recorder, hook_of(self)->path, Slot::kInputs, pair.get(), args[2]);
+    record(hook_of(self)->recorder, hook_of(self)->path, Slot::kInputs, pair.get());
+    return Py_NewRef(Py_None);
   });
 }
 
@@ -95,7 +77,7 @@ PyType_Slot slots[] = {
     {Py_tp_members, members},
     {Py_tp_methods, methods},
     {Py_tp_call, reinterpret_cast<void*>(PyVectorcall_Call)},
-    {Py_tp_doc, const_cast<char*>("A forward hook that records one slot of one module.")},
+    {Py_tp_doc, const_cast<char*>("A forward pre-hook that records the inputs of one module.")},
     {0, nullptr},
 };
 PyType_Spec spec = {
@@ -109,10 +91,10 @@ void init_hook_type(PyObject* module) {
   checked(PyModule_AddObjectRef(module, "Hook", reinterpret_cast<PyObject*>(hook_type)));
 }
 
-Ref make_hook(PyObject* recorder, Py_ssize_t path, Slot slot) {
+Ref make_hook(PyObject* recorder, Py_ssize_t path) {
   Ref self = checked(hook_type->tp_alloc(hook_type, 0));
   Hook* hook = hook_of(self.get());
-  hook->vectorcall = slot == Slot::kOutput ? call_output : call_inputs;
+  hook->vectorcall = call;
   hook->recorder = Py_NewRef(recorder);
   hook->path = path;
   return self;

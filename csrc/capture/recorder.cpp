@@ -1,5 +1,7 @@
 #include "capture/recorder.hpp"
 
+#include <algorithm>
+#include <iterator>
 #include <map>
 #include <new>
 #include <string>
@@ -9,6 +11,7 @@
 #include "capture/nest.hpp"
 #include "capture/python_error.hpp"
 #include "capture/stall.hpp"
+#include "capture/tap.hpp"
 #include "capture/ticket.hpp"
 #include "capture/torch_seam.hpp"
 #include "copy/dtype.hpp"
@@ -31,7 +34,6 @@ struct Visit {
 // A visit whose inputs are recorded and whose output is still to come, or never comes because the call raised.
 struct OpenVisit {
   unsigned long thread;
-  const void* call;  // never followed: may be gone, and its address used again by a later call
   std::size_t visit;
 };
 
@@ -148,35 +150,81 @@ class Thawer final : public NestVisitor {
   PyObject* self_;
 };
 
-// The visit an output belongs to: the newest one that this thread has opened for this call. A module that calls itself
-// has several open, and those of calls that raised stay open.
-std::size_t visit_of_output(PathRecords& path, const void* call) {
+PathRecords& path_of(State& state, Py_ssize_t path) { return state.paths[static_cast<std::size_t>(path)]; }
+
+// The open visits that this thread has begun from visit `since` on, oldest first.
+std::vector<OpenVisit>::iterator first_open(PathRecords& path, std::size_t since) {
   const unsigned long thread = PyThread_get_thread_ident();
-  for (auto open = path.open.rbegin(); open != path.open.rend(); ++open) {
-    if (open->thread != thread || open->call != call) continue;
-    const std::size_t visit = open->visit;
-    path.open.erase(std::next(open).base());
-    return visit;
-  }
+  return std::find_if(path.open.begin(), path.open.end(),
+                      [=](const OpenVisit& open) { return open.thread == thread && open.visit >= since; });
+}
+
+std::vector<OpenVisit>::iterator last_open(PathRecords& path) {
+  const unsigned long thread = PyThread_get_thread_ident();
+  const auto found =
+      std::find_if(path.open.rbegin(), path.open.rend(), [=](const OpenVisit& open) { return open.thread == thread; });
+  return found == path.open.rend() ? path.open.end() : std::prev(found.base());
+}
+
+// The visit an output belongs to; a new one where no inputs were recorded.
+std::size_t close(PathRecords& path, std::vector<OpenVisit>::iterator open) {
+  if (open == path.open.end()) return path.add();
+  const std::size_t visit = open->visit;
+  path.open.erase(open);
+  return visit;
+}
+
+void store(State& state, Py_ssize_t index, std::size_t visit, Slot slot, Ref value) {
+  PathRecords& path = path_of(state, index);
+  if (visit == 0 && !path[0].values[0] && !path[0].values[1]) state.order.push_back(index);
+  path[visit].values[static_cast<int>(slot)] = std::move(value);
+}
+
+std::size_t visit_for(State& state, Py_ssize_t index, Slot slot) {
+  PathRecords& path = path_of(state, index);
+  if (!state.pairs) return path.add();
+  if (slot == Slot::kOutput) return close(path, last_open(path));
+  path.open.push_back({PyThread_get_thread_ident(), path.size()});
   return path.add();
 }
 
-void store(State& state, Py_ssize_t index, Slot slot, Ref value, const void* call) {
-  PathRecords& path = state.paths[static_cast<std::size_t>(index)];
-  if (path.size() == 0) state.order.push_back(index);
-  const bool closes = slot == Slot::kOutput && state.pairs;
-  const std::size_t visit = closes ? visit_of_output(path, call) : path.add();
-  if (slot == Slot::kInputs && state.pairs) path.open.push_back({PyThread_get_thread_ident(), call, visit});
-  path[visit].values[static_cast<int>(slot)] = std::move(value);
+Ref frozen(PyObject* self, PyObject* value) {
+  Freezer freezer(self);
+  return walk_nest(value, freezer);
 }
 
 }  // namespace
 
-void record(PyObject* self, Py_ssize_t path, Slot slot, PyObject* value, const void* call) {
+void record(PyObject* self, Py_ssize_t path, Slot slot, PyObject* value) {
   State& state = state_of(self);
   if (state.closed) return;  // a forward in another thread that outlived the capture
-  Freezer freezer(self);
-  store(state, path, slot, walk_nest(value, freezer), call);
+  Ref kept = frozen(self, value);
+  if (state.closed) return;
+  store(state, path, visit_for(state, path, slot), slot, std::move(kept));
+}
+
+Call::Call(PyObject* recorder, Py_ssize_t path)
+    : recorder_(recorder),
+      path_(path),
+      since_(state_of(recorder).closed ? 0 : path_of(state_of(recorder), path).size()) {}
+
+Call::~Call() {
+  State& state = state_of(recorder_);
+  if (state.closed || !state.pairs) return;
+  PathRecords& path = path_of(state, path_);
+  for (auto open = first_open(path, since_); open != path.open.end(); open = first_open(path, since_)) {
+    path.open.erase(open);
+  }
+}
+
+void Call::record_output(PyObject* value) {
+  State& state = state_of(recorder_);
+  if (state.closed) return;
+  Ref kept = frozen(recorder_, value);
+  if (state.closed) return;
+  PathRecords& path = path_of(state, path_);
+  const std::size_t visit = state.pairs ? close(path, first_open(path, since_)) : path.add();
+  store(state, path_, visit, Slot::kOutput, std::move(kept));
 }
 
 namespace {
@@ -274,17 +322,33 @@ PyObject* recorder_record(PyObject* self, PyObject* const* args, Py_ssize_t coun
     NNTAP_CHECK(count == 2, InvalidArgument, "record(code, value) takes 2 arguments, not ", count);
     const Py_ssize_t code = as_number(args[0]);
     checked_path(state_of(self), code >> 1);
-    record(self, code >> 1, static_cast<Slot>(code & 1), args[1], nullptr);
+    record(self, code >> 1, static_cast<Slot>(code & 1), args[1]);
     return Py_NewRef(Py_None);
   });
 }
 
-PyObject* recorder_hook(PyObject* self, PyObject* const* args, Py_ssize_t count) {
+PyObject* recorder_hooks(PyObject* self, PyObject*) {
   return guarded([&] {
-    NNTAP_CHECK(count == 2, InvalidArgument, "hook(path, slot) takes 2 arguments, not ", count);
-    const Py_ssize_t path = as_number(args[0]), slot = as_number(args[1]);
-    checked_path(state_of(self), path);
-    return make_hook(self, path, checked_slot(slot)).release();
+    const auto paths = static_cast<Py_ssize_t>(state_of(self).paths.size());
+    Ref hooks = checked(PyList_New(paths));
+    for (Py_ssize_t path = 0; path < paths; ++path) {
+      PyList_SET_ITEM(hooks.get(), path, make_hook(self, path).release());
+    }
+    return hooks.release();
+  });
+}
+
+PyObject* recorder_tap(PyObject* self, PyObject* modules) {
+  return guarded([&] {
+    tap_modules(modules, self);
+    return Py_NewRef(Py_None);
+  });
+}
+
+PyObject* recorder_untap(PyObject* self, PyObject* modules) {
+  return guarded([&] {
+    untap_modules(modules, self);
+    return Py_NewRef(Py_None);
   });
 }
 
@@ -382,10 +446,11 @@ PyCFunction as_method(Function function) {
 PyMethodDef methods[] = {
     {"record", as_method(recorder_record), METH_FASTCALL,
      "record(code: int, value: object) -> None\n\nRecords a value; code is 2 * path + slot."},
-    {"hook", as_method(recorder_hook), METH_FASTCALL,
-     "hook(path: int, slot: int) -> Hook\n\nA forward hook (OUTPUT), with or without kwargs, or a forward pre-hook "
-     "with "
-     "kwargs (INPUTS)."},
+    {"hooks", recorder_hooks, METH_NOARGS,
+     "hooks() -> list[Hook]\n\nFor each path a forward pre-hook with kwargs that records its module's inputs."},
+    {"tap", recorder_tap, METH_O,
+     "tap(modules: Sequence[Module]) -> None\n\nRecords the outputs of these, one for each path, until untap."},
+    {"untap", recorder_untap, METH_O, "untap(modules: Sequence[Module]) -> None\n\nTakes the taps off."},
     {"close", recorder_close, METH_NOARGS, "close() -> None\n\nRecords nothing more; keeps what there is."},
     {"order", recorder_order, METH_NOARGS, "order() -> list[int]\n\nThe paths with records, by their first one."},
     {"visits", recorder_visits, METH_O, "visits(path: int) -> int\n\nHow many calls of it were recorded."},

@@ -5,9 +5,11 @@
 #include "capture/hook.hpp"
 #include "capture/python_error.hpp"
 #include "capture/recorder.hpp"
+#include "capture/tap.hpp"
 #include "capture/ticket.hpp"
 #include "capture/torch_seam.hpp"
 #include "module/bind.hpp"
+#include "nnsight/handle.hpp"
 #include "support/error.hpp"
 
 namespace py = pybind11;
@@ -45,6 +47,8 @@ PYBIND11_MODULE(_core, m) {
   nntap::init_ticket_type();
   nntap::init_recorder_type(m.ptr());
   nntap::init_hook_type(m.ptr());
+  nntap::init_tap_type();
+  nntap::init_handle_type(m.ptr());
   nntap::bind_memory(m);
   nntap::bind_build_info(m);
 }

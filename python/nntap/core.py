@@ -29,5 +29,6 @@ _connect()
 
 INPUTS = _core.INPUTS
 OUTPUT = _core.OUTPUT
+Handle = _core.Handle
 Hook = _core.Hook
 Recorder = _core.Recorder

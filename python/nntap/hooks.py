@@ -1,4 +1,4 @@
-"""A recorder's hooks on the modules of a model."""
+"""What a recorder puts on the modules of a model: taps for outputs, forward pre-hooks for inputs."""
 
 from __future__ import annotations
 
@@ -10,17 +10,62 @@ import torch
 from torch.utils.hooks import RemovableHandle
 
 from nntap.core import INPUTS, OUTPUT, Recorder
+from nntap.eager import run_as_before, run_eagerly
 
 Hooks = Any  # an OrderedDict by hook number; torch declares it as a dict
 
 
-def copied_hook() -> Callable[..., None]:
-    """What stands for a hook in a copy or a pickle of a model that is made while it is captured."""
-    return _record_nothing
+class InstalledHooks:
+    """Taps and hooks that are on the modules from now until `remove`.
+
+    A tap stands where ``Module.__call__`` looks for a compiled call, and so sees what a module gives back after all
+    its hooks, at a tenth of what a forward hook costs. Inputs are recorded by a forward pre-hook behind the others,
+    because that is what ``forward`` is given. It is put where ``register_forward_pre_hook`` puts it, under one number
+    that torch's own counter gave; the method itself costs ten times as much a module.
+    """
+
+    def __init__(
+        self, root: torch.nn.Module, modules: Sequence[torch.nn.Module], recorder: Recorder, slots: Sequence[int]
+    ) -> None:
+        self._modules = modules
+        self._recorder = recorder
+        self._inputs: InputHooks | None = None
+        run_eagerly()
+        try:
+            if INPUTS in slots:
+                self._inputs = InputHooks(root, modules, recorder)
+            if OUTPUT in slots:
+                recorder.tap(modules)
+        except BaseException:
+            self.remove()
+            raise
+
+    def remove(self) -> None:
+        """Takes everything off; nothing more is recorded."""
+        self._recorder.close()
+        self._recorder.untap(self._modules)
+        if self._inputs is not None:
+            self._inputs.remove()
+        run_as_before()
 
 
-def _record_nothing(*_: Any) -> None:
-    return None
+class InputHooks:
+    """Forward pre-hooks with kwargs, behind all others of their modules at the start of each call of the root."""
+
+    def __init__(self, root: torch.nn.Module, modules: Sequence[torch.nn.Module], recorder: Recorder) -> None:
+        self._number = RemovableHandle(OrderedDict()).id
+        self._hooks: list[Hooks] = [module._forward_pre_hooks for module in modules]
+        self._flags = [module._forward_pre_hooks_with_kwargs for module in modules]
+        made = recorder.hooks()
+        self._order = root.register_forward_pre_hook(_KeepLast(self._number, self._hooks))
+        for hooks, flags, hook in zip(self._hooks, self._flags, made, strict=True):
+            hooks[self._number] = hook
+            flags[self._number] = True
+
+    def remove(self) -> None:
+        self._order.remove()
+        for hooks in (*self._hooks, *self._flags):
+            hooks.pop(self._number, None)
 
 
 class _KeepLast:
@@ -42,57 +87,10 @@ class _KeepLast:
         return copied_hook, ()
 
 
-class InstalledHooks:
-    """Hooks that are on the modules from now until `remove`.
+def copied_hook() -> Callable[..., None]:
+    """What stands for a hook in a copy or a pickle of a model that is made while it is captured."""
+    return _record_nothing
 
-    They are put where ``register_forward_hook`` puts them, under one number that torch's own counter gave; the
-    method itself costs ten times as much a module, which would be most of a small recording.
-    """
 
-    def __init__(
-        self, root: torch.nn.Module, modules: Sequence[torch.nn.Module], recorder: Recorder, slots: Sequence[int]
-    ) -> None:
-        self._recorder = recorder
-        self._number = RemovableHandle(OrderedDict()).id
-        self._hooks: list[Hooks] = []
-        self._flags: list[dict[int, bool]] = []  # which hooks want the call's kwargs
-        try:
-            if OUTPUT in slots:
-                self._add_outputs(modules, paired=INPUTS in slots)
-            if INPUTS in slots:
-                self._add_inputs(modules)
-            self._order = root.register_forward_pre_hook(_KeepLast(self._number, self._hooks))
-        except BaseException:
-            self._take_off()
-            raise
-
-    def _add_outputs(self, modules: Sequence[torch.nn.Module], paired: bool) -> None:
-        number, hook = self._number, self._recorder.hook
-        for path, module in enumerate(modules):
-            hooks = module._forward_hooks
-            hooks[number] = hook(path, OUTPUT)
-            self._hooks.append(hooks)
-            if paired:
-                self._want_kwargs(module._forward_hooks_with_kwargs)
-
-    def _add_inputs(self, modules: Sequence[torch.nn.Module]) -> None:
-        for path, module in enumerate(modules):
-            hooks = module._forward_pre_hooks
-            hooks[self._number] = self._recorder.hook(path, INPUTS)
-            self._hooks.append(hooks)
-            self._want_kwargs(module._forward_pre_hooks_with_kwargs)
-
-    def _want_kwargs(self, flags: dict[int, bool]) -> None:
-        flags[self._number] = True
-        self._flags.append(flags)
-
-    def remove(self) -> None:
-        """Takes the hooks off; nothing more is recorded."""
-        self._order.remove()
-        self._take_off()
-
-    def _take_off(self) -> None:
-        number = self._number
-        for hooks in (*self._hooks, *self._flags):
-            hooks.pop(number, None)
-        self._recorder.close()
+def _record_nothing(*_: Any) -> None:
+    return None

@@ -24,6 +24,9 @@ class Model(Protocol):
     def tree(self) -> PathTree:
         """Its module paths."""
 
+    def all_paths(self) -> list[str]:
+        """Every module once."""
+
     def named_modules(self) -> list[tuple[str, torch.nn.Module]]:
         """Every module once, by its path."""
 
@@ -48,7 +51,7 @@ def select(modules: Any, model: Model) -> list[str]:
         TypeError: If some part is of a type that is not taken.
     """
     if modules is None:
-        return [path for path, _ in model.named_modules()]
+        return model.all_paths()
     paths = list(dict.fromkeys(_expand(modules, model)))
     if not paths:
         raise ValueError(f"modules={modules!r} would record nothing: {TAKES}")

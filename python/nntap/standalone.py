@@ -14,28 +14,31 @@ from nntap.hooks import InstalledHooks
 from nntap.options import Options
 from nntap.records import LiveRecords
 from nntap.select import foreign, select
-from nntap.tree import PathTree, join
+from nntap.tree import PathTree
 
 
 class ModuleModel:
     """A plain module as selections see it: paths are those of ``named_modules()``, the root's is ``""``."""
 
     def __init__(self, module: torch.nn.Module) -> None:
-        self._named: dict[str, torch.nn.Module] = {}
-        self._paths: dict[torch.nn.Module, str] = {}
+        self._paths: dict[torch.nn.Module, str] = {module: ""}
         self._aliases: dict[str, str] = {}
         self._made_tree: PathTree | None = None
         self._walk(module, "")
 
-    def _walk(self, module: torch.nn.Module, path: str) -> None:
-        first = self._paths.setdefault(module, path)
-        if first != path:
-            self._aliases[path] = first
-            return
-        self._named[path] = module
-        for name, child in module._modules.items():
-            if child is not None:
-                self._walk(child, join(path, name))
+    def _walk(self, parent: torch.nn.Module, prefix: str) -> None:
+        # A third of the time of `named_modules()`, and it finds the other names of shared modules.
+        paths = self._paths
+        for name, child in parent._modules.items():
+            if child is None:
+                continue
+            path = prefix + name
+            if child in paths:
+                self._aliases[path] = paths[child]
+                continue
+            paths[child] = path
+            if child._modules:
+                self._walk(child, path + ".")
 
     @property
     def tree(self) -> PathTree:
@@ -45,11 +48,14 @@ class ModuleModel:
 
     def make_tree(self) -> Callable[[], PathTree]:
         """A function that makes the tree when it is wanted, and does not hold the modules."""
-        paths, aliases = list(self._named), self._aliases
+        paths, aliases = list(self._paths.values()), self._aliases
         return lambda: PathTree(paths, "", aliases)
 
+    def all_paths(self) -> list[str]:
+        return list(self._paths.values())
+
     def named_modules(self) -> list[tuple[str, torch.nn.Module]]:
-        return list(self._named.items())
+        return [(path, module) for module, path in self._paths.items()]
 
     def path_of(self, module: object) -> str | None:
         if not isinstance(module, torch.nn.Module):
@@ -58,8 +64,11 @@ class ModuleModel:
             raise foreign(module)
         return self._paths[module]
 
-    def __getitem__(self, path: str) -> torch.nn.Module:
-        return self._named[path]
+    def modules_at(self, paths: list[str]) -> list[torch.nn.Module]:
+        if paths == self.all_paths():
+            return list(self._paths)
+        named = dict(zip(self._paths.values(), self._paths, strict=True))
+        return [named[path] for path in paths]
 
 
 class capture:
@@ -84,12 +93,14 @@ class capture:
 
     Raises:
         UnknownModuleError: If part of ``modules`` matches nothing; names the closest.
-        ValueError: For a device or dtype that is not allowed, or when nothing would be recorded.
+        ValueError: For a device or dtype that is not allowed, when nothing would be recorded, or for a DataParallel
+            model over several devices.
         TypeError: For an argument of the wrong type.
 
-    Records are made after the model's other forward hooks. Hooks that are added inside the block count too, from the
-    next call of the model on. A capture may be entered again, and captures may be nested and used from several
-    threads; each ``with`` gives a cache of its own. If the block raises, the cache keeps what was recorded.
+    What a module gives back is recorded after all its forward hooks, and what it takes in after its forward pre-hooks
+    (those that are added inside the block count from the next call of the model on). A capture may be entered again,
+    and captures may be nested and used from several threads; each ``with`` gives a cache of its own. If the block
+    raises, the cache keeps what was recorded. Compiled models (``torch.compile``) run eagerly inside the block.
     """
 
     def __init__(
@@ -108,16 +119,23 @@ class capture:
                 f"model={type(model).__name__} is not allowed: give a torch.nn.Module (under nnsight, call "
                 "nntap.install() and use tracer.cache())"
             )
+        if isinstance(model, torch.nn.DataParallel) and len(model.device_ids) > 1:
+            # Its replicas share what stands for a module's call, and would all run on the first device.
+            raise ValueError(
+                f"a DataParallel model over devices {model.device_ids} is not allowed: capture model.module on one "
+                "device, or use DistributedDataParallel"
+            )
         self._options = Options.check(device, dtype, detach, include_output, include_inputs)
         self._model = ModuleModel(model)
         self._root = model
         self._paths = select(modules, self._model)
+        self._modules = self._model.modules_at(self._paths)
         self._open: list[tuple[int, InstalledHooks]] = []  # by the thread that entered
 
     def __enter__(self) -> Cache:
         recorder = self._options.recorder(len(self._paths))
-        modules = [self._model[path] for path in self._paths]
-        self._open.append((get_ident(), InstalledHooks(self._root, modules, recorder, self._options.slots)))
+        hooks = InstalledHooks(self._root, self._modules, recorder, self._options.slots)
+        self._open.append((get_ident(), hooks))
         return Cache(LiveRecords(recorder, self._paths), self._model.make_tree())
 
     def __exit__(

@@ -57,6 +57,9 @@ class Adapter(Protocol):
     def aliases(self, envoy: Any) -> Iterable[str]:
         """Other names that the envoy's children go by."""
 
+    def shortcuts(self) -> Iterable[tuple[type, str, Any]]:
+        """Classes of nnsight's, a method of each, and what does the same at less cost."""
+
     def feed(self, recording: Recording, worker: Any) -> None:
         """Has nnsight give the recording every value it asks for, after interventions, its block's rows only."""
 
@@ -66,19 +69,20 @@ class Installation:
 
     def __init__(self, adapter: Adapter, version: str) -> None:
         _check_names(adapter, version)
-        self._tracer = adapter.tracer_class()
-        self._nnsights_own = self._tracer.__dict__["cache"]
-        self._ours = make_cache_method(adapter)
+        ours = [(adapter.tracer_class(), "cache", make_cache_method(adapter)), *adapter.shortcuts()]
+        self._methods = [(owner, name, owner.__dict__[name], method) for owner, name, method in ours]
 
     @property
     def active(self) -> bool:
-        return self._tracer.__dict__["cache"] is self._ours
+        return all(owner.__dict__[name] is ours for owner, name, _, ours in self._methods)
 
     def put(self) -> None:
-        self._tracer.cache = self._ours  # type: ignore[attr-defined]
+        for owner, name, _, ours in self._methods:
+            setattr(owner, name, ours)
 
     def take_back(self) -> None:
-        self._tracer.cache = self._nnsights_own  # type: ignore[attr-defined]
+        for owner, name, nnsights, _ in self._methods:
+            setattr(owner, name, nnsights)
 
 
 def _check_names(adapter: Adapter, version: str) -> None:
@@ -130,7 +134,7 @@ def make_cache_method(adapter: Adapter) -> Any:
         options = Options.check(device, dtype, detach, include_output, include_inputs)
         root = adapter.root(self)
         model = EnvoyModel(root, adapter.members(root), adapter.aliases)
-        paths = model.known.paths if modules is None else select(modules, model)
+        paths = select(modules, model)
         recorder = options.recorder(len(paths))
         made = Cache(LiveRecords(recorder, paths), lambda: model.tree)
         adapter.feed(Recording(recorder, made, model, paths, options.slots), worker)

@@ -70,6 +70,9 @@ class EnvoyModel:
             self.known.tree = PathTree([path for path, _ in envoys], self._root.path, aliases)
         return self.known.tree
 
+    def all_paths(self) -> list[str]:
+        return self.known.paths
+
     def named_modules(self) -> list[tuple[str, torch.nn.Module]]:
         return [(path, envoy._module) for path, envoy in self._envoys()]
 

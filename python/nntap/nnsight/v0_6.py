@@ -58,5 +58,9 @@ def aliases(envoy: Any) -> Iterable[str]:
     return envoy._alias.alias_to_name if envoy._alias is not None else ()
 
 
+def shortcuts() -> Iterable[tuple[type, str, Any]]:
+    return ()
+
+
 def feed(recording: Recording, worker: Any) -> None:
     worker.set_user_cache(Observer(recording))

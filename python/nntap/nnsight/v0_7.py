@@ -48,6 +48,10 @@ def aliases(envoy: Any) -> Iterable[str]:
     return envoy._alias.alias_to_name if envoy._alias is not None else ()
 
 
+def shortcuts() -> Iterable[tuple[type, str, Any]]:
+    return ()
+
+
 def feed(recording: Recording, worker: Any) -> None:
     envoys = recording.model.named_envoys()
     for index, path in enumerate(recording.paths):

@@ -1,0 +1,175 @@
+#include "capture/tap.hpp"
+
+#include <algorithm>
+#include <deque>
+#include <new>
+#include <vector>
+
+#include "capture/python_error.hpp"
+#include "capture/recorder.hpp"
+#include "support/error.hpp"
+
+namespace nntap {
+namespace {
+
+struct Listener {
+  Ref recorder;
+  Py_ssize_t path;
+};
+
+struct Tap {
+  PyObject_HEAD
+  PyObject* module;    // owned: a cycle while the tap is on, since the module holds it
+  PyObject* previous;  // owned: the compiled call it stands before, or null
+  std::vector<Listener> listeners;
+};
+
+// Owned for the life of the process.
+PyTypeObject* tap_type = nullptr;
+PyObject* slot_name = nullptr;
+PyObject* call_impl = nullptr;
+
+Tap* tap_of(PyObject* self) { return reinterpret_cast<Tap*>(self); }
+
+Ref call_module(const Tap& tap, PyObject* args, PyObject* kwargs) {
+  const Ref call =
+      tap.previous != nullptr ? Ref::share(tap.previous) : checked(PyObject_GetAttr(tap.module, call_impl));
+  return checked(PyObject_Call(call.get(), args, kwargs));
+}
+
+// The listener is copied: the capture may end before the call does.
+Ref call_for_one(const Tap& tap, PyObject* args, PyObject* kwargs) {
+  const Listener listener = tap.listeners.front();
+  Call call(listener.recorder.get(), listener.path);
+  Ref output = call_module(tap, args, kwargs);
+  call.record_output(output.get());
+  return output;
+}
+
+Ref call_for_all(const Tap& tap, PyObject* args, PyObject* kwargs) {
+  const std::vector<Listener> listeners = tap.listeners;
+  std::deque<Call> calls;  // a Call stays where it was made
+  for (const Listener& listener : listeners) calls.emplace_back(listener.recorder.get(), listener.path);
+  Ref output = call_module(tap, args, kwargs);
+  for (Call& call : calls) call.record_output(output.get());
+  return output;
+}
+
+PyObject* tap_call(PyObject* self, PyObject* args, PyObject* kwargs) {
+  return guarded([&] {
+    const Tap& tap = *tap_of(self);
+    if (tap.listeners.size() == 1) return call_for_one(tap, args, kwargs).release();
+    return call_for_all(tap, args, kwargs).release();
+  });
+}
+
+int tap_traverse(PyObject* self, visitproc visit, void* arg) {
+  Py_VISIT(Py_TYPE(self));
+  Py_VISIT(tap_of(self)->module);
+  Py_VISIT(tap_of(self)->previous);
+  for (const Listener& listener : tap_of(self)->listeners) Py_VISIT(listener.recorder.get());
+  return 0;
+}
+
+int tap_clear(PyObject* self) {
+  Py_CLEAR(tap_of(self)->module);
+  Py_CLEAR(tap_of(self)->previous);
+  const auto listeners = std::exchange(tap_of(self)->listeners, {});
+  return 0;
+}
+
+void tap_dealloc(PyObject* self) {
+  PyTypeObject* type = Py_TYPE(self);
+  PyObject_GC_UnTrack(self);
+  tap_clear(self);
+  tap_of(self)->listeners.~vector();
+  type->tp_free(self);
+  Py_DECREF(type);
+}
+
+PyType_Slot slots[] = {
+    {Py_tp_dealloc, reinterpret_cast<void*>(tap_dealloc)},
+    {Py_tp_traverse, reinterpret_cast<void*>(tap_traverse)},
+    {Py_tp_clear, reinterpret_cast<void*>(tap_clear)},
+    {Py_tp_call, reinterpret_cast<void*>(tap_call)},
+    {Py_tp_doc, const_cast<char*>("The call of a module that is being recorded.")},
+    {0, nullptr},
+};
+PyType_Spec spec = {"nntap._core.Tap", sizeof(Tap), 0,
+                    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+
+Ref make_tap(PyObject* module, PyObject* previous) {
+  Ref self = checked(tap_type->tp_alloc(tap_type, 0));
+  new (&tap_of(self.get())->listeners) std::vector<Listener>();
+  tap_of(self.get())->module = Py_NewRef(module);
+  tap_of(self.get())->previous = Py_XNewRef(previous == Py_None ? nullptr : previous);
+  return self;
+}
+
+Ref dict_of(PyObject* module) {
+  Ref dict = checked(PyObject_GenericGetDict(module, nullptr));
+  NNTAP_CHECK(PyDict_Check(dict.get()), InvalidArgument, "a module's __dict__ is no dict");
+  return dict;
+}
+
+// Borrowed; null where there is none.
+PyObject* standing_in(PyObject* dict) {
+  PyObject* found = PyDict_GetItemWithError(dict, slot_name);
+  if (found == nullptr && PyErr_Occurred()) throw PythonErrorSet{};
+  return found;
+}
+
+void tap_module(PyObject* module, PyObject* recorder, Py_ssize_t path) {
+  const Ref dict = dict_of(module);
+  Ref tap = Ref::share(standing_in(dict.get()));
+  if (!tap || !Py_IS_TYPE(tap.get(), tap_type)) {
+    tap = make_tap(module, tap.get());
+    checked(PyDict_SetItem(dict.get(), slot_name, tap.get()));
+  }
+  tap_of(tap.get())->listeners.push_back({Ref::share(recorder), path});
+}
+
+void untap_module(PyObject* module, PyObject* recorder) {
+  const Ref dict = dict_of(module);
+  const Ref tap = Ref::share(standing_in(dict.get()));
+  if (!tap || !Py_IS_TYPE(tap.get(), tap_type)) return;
+  auto& listeners = tap_of(tap.get())->listeners;
+  const auto mine = std::find_if(listeners.begin(), listeners.end(),
+                                 [&](const Listener& listener) { return listener.recorder.get() == recorder; });
+  if (mine == listeners.end()) return;
+  const Listener gone = std::move(*mine);  // freed at the end, when the list is whole again
+  listeners.erase(mine);
+  if (!listeners.empty()) return;
+  PyObject* previous = tap_of(tap.get())->previous;
+  checked(previous == nullptr ? PyDict_DelItem(dict.get(), slot_name)
+                              : PyDict_SetItem(dict.get(), slot_name, previous));
+}
+
+}  // namespace
+
+void init_tap_type() {
+  tap_type = reinterpret_cast<PyTypeObject*>(checked(PyType_FromSpec(&spec)).release());
+  slot_name = checked(PyUnicode_InternFromString("_compiled_call_impl")).release();
+  call_impl = checked(PyUnicode_InternFromString("_call_impl")).release();
+}
+
+void tap_modules(PyObject* modules, PyObject* recorder) {
+  const Ref all = checked(PySequence_Tuple(modules));
+  try {
+    for (Py_ssize_t path = 0; path < PyTuple_GET_SIZE(all.get()); ++path) {
+      tap_module(PyTuple_GET_ITEM(all.get(), path), recorder, path);
+    }
+  } catch (...) {
+    untap_modules(all.get(), recorder);
+    throw;
+  }
+}
+
+void untap_modules(PyObject* modules, PyObject* recorder) {
+  const Ref all = checked(PySequence_Tuple(modules));
+  for (Py_ssize_t path = 0; path < PyTuple_GET_SIZE(all.get()); ++path) {
+    untap_module(PyTuple_GET_ITEM(all.get(), path), recorder);
+  }
+}
+
+}  // namespace nntap

@@ -1,0 +1,22 @@
+#pragma once
+
+#include "capture/python.hpp"
+
+namespace nntap {
+
+/// Makes the Tap type. Called once.
+void init_tap_type();
+
+/// Records from now on what the module at each path gives back, behind all its own hooks. Throws, and then leaves no
+/// tap.
+///
+/// A tap is put where `Module.__call__` looks for a compiled call, and calls what stood there before, or else the
+/// module's `_call_impl`. A forward hook would take the module off torch's fast path, at ten times the cost; see
+/// `Module._call_impl`. One tap a module serves every recorder. torch leaves it out of copies and pickles of the
+/// module.
+void tap_modules(PyObject* modules, PyObject* recorder);
+
+/// Takes the recorder's taps off, in whatever order captures end.
+void untap_modules(PyObject* modules, PyObject* recorder);
+
+}  // namespace nntap

@@ -1,0 +1,43 @@
+"""Compiled models run eagerly while one is captured: a compiled graph does not call the modules it was made of."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import warnings
+from typing import Any
+
+import torch
+
+_lock = threading.Lock()
+_captures = 0
+_stance: Any = None  # torch's handle for putting things back; None while torch's compiler is not loaded
+
+
+def run_eagerly() -> None:
+    """Has torch run compiled functions eagerly, until as many `run_as_before` have been called."""
+    global _captures, _stance
+    with _lock:
+        _captures += 1
+        # The compiler takes seconds to import; where it is not loaded, nothing has been compiled.
+        if _stance is None and "torch._dynamo" in sys.modules:
+            _stance = torch.compiler.set_stance("force_eager")
+
+
+def run_as_before() -> None:
+    """Ends a `run_eagerly`. The last one puts torch's stance back, and warns if it came too late."""
+    global _captures, _stance
+    with _lock:
+        _captures -= 1
+        if _captures > 0:
+            return
+        stance, _stance = _stance, None
+    if stance is not None:
+        stance.__exit__(None, None, None)
+    elif "torch._dynamo" in sys.modules:
+        warnings.warn(
+            "torch.compile was first used inside a nntap.capture block: modules inside compiled code were not "
+            "recorded. Compile before the block; captured models run eagerly.",
+            RuntimeWarning,
+            stacklevel=4,
+        )

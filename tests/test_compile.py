@@ -1,0 +1,132 @@
+"""Compiled models run eagerly while they are captured, and compiled again afterwards."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+import torch._dynamo
+from torch import nn
+
+import nntap
+from helpers import assert_script_runs, hooks_of
+
+
+class Compiler:
+    """A torch.compile backend that counts the calls of what it compiled."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self, graph: Any, _: Any) -> Callable[..., Any]:
+        def run(*args: Any) -> Any:
+            self.calls += 1
+            return graph(*args)
+
+        return run
+
+
+@pytest.fixture
+def model() -> nn.Module:
+    torch._dynamo.reset()
+    return nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+
+
+X = torch.ones(2, 4)
+
+
+def test_a_model_compiled_before_is_recorded_whole(model: nn.Module) -> None:
+    backend = Compiler()
+    compiled = torch.compile(model, backend=backend)
+    expected = compiled(X)
+    assert backend.calls == 1
+    with nntap.capture(compiled) as cache:
+        compiled(X)
+    assert cache.keys() == ["_orig_mod.0", "_orig_mod.1", "_orig_mod.2", "_orig_mod", ""]
+    assert torch.allclose(cache[""].output, expected)
+    assert backend.calls == 1
+    compiled(X)
+    assert backend.calls == 2
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.linear(x).relu()
+
+
+def test_a_model_compiled_in_place_is_recorded_whole_and_stays_compiled() -> None:
+    torch._dynamo.reset()
+    model, backend = Block(), Compiler()
+    model.compile(backend=backend)
+    model(X)
+    own = vars(model)["_compiled_call_impl"]
+    with nntap.capture(model) as cache:
+        model(X)
+    assert cache.keys() == ["linear", ""]
+    assert vars(model)["_compiled_call_impl"] is own
+    model(X)
+    assert backend.calls == 2
+
+
+def test_a_function_compiled_inside_the_block_is_recorded(model: nn.Module) -> None:
+    with nntap.capture(model) as cache:
+        torch.compile(lambda x: model(x) * 2, backend="eager")(X)
+    assert cache.keys() == ["0", "1", "2", ""]
+
+
+def test_compiling_in_place_inside_the_block_is_kept(model: nn.Module) -> None:
+    with nntap.capture(model):
+        model.compile(backend="eager")
+        own = vars(model)["_compiled_call_impl"]
+    assert hooks_of(model) == [own]
+
+
+def test_captures_that_overlap_give_the_compiler_back_once(model: nn.Module) -> None:
+    backend = Compiler()
+    compiled = torch.compile(model, backend=backend)
+    first, second = nntap.capture(compiled), nntap.capture(compiled)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    compiled(X)
+    assert backend.calls == 0
+    second.__exit__(None, None, None)
+    compiled(X)
+    assert backend.calls == 1
+
+
+def test_the_first_use_of_the_compiler_inside_a_block_is_said() -> None:
+    script = """
+        import sys, warnings, torch, nntap
+        model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+        assert "torch._dynamo" not in sys.modules
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            with nntap.capture(model):
+                torch.compile(model, backend="eager")(torch.ones(1, 2))
+        print(*{"first used inside" in str(w.message) for w in said if w.category is RuntimeWarning}, said[-1].filename)
+    """
+    assert_script_runs(script, says="True <string>")
+
+
+def test_a_copy_made_inside_the_block_carries_no_tap(model: nn.Module) -> None:
+    with nntap.capture(model) as cache:
+        twin = copy.deepcopy(model)
+        assert hooks_of(twin) == []
+        twin(X)
+    assert len(cache) == 0
+
+
+def test_several_devices_of_data_parallel_are_refused(model: nn.Module) -> None:
+    parallel = nn.DataParallel(model)
+    parallel.device_ids = [0, 1]
+    with pytest.raises(ValueError, match=r"DataParallel.*model\.module"):
+        nntap.capture(parallel)
+    nntap.capture(parallel.module)
