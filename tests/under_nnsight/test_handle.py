@@ -21,6 +21,11 @@ from nnsight.intervention.interleaver import Event, Interleaver, Mediator, Pendi
 from nntap.nnsight import v0_8
 
 
+@pytest.fixture(autouse=True)
+def installed() -> None:
+    """Nothing is installed here but by the tests themselves."""
+
+
 class Cache:
     """Sees what a cache of a run is shown."""
 
@@ -146,9 +151,9 @@ def test_a_function_that_has_changed_is_left_alone(monkeypatch: pytest.MonkeyPat
     def handle(self: Any, provider: str, value: Any) -> Any:
         return self.something_new(provider, value)
 
-    assert len(list(v0_8.shortcuts())) == 1
+    assert len(list(v0_8.replacements())) == 1
     monkeypatch.setattr(Interleaver, "handle", handle)
-    assert list(v0_8.shortcuts()) == []
+    assert list(v0_8.replacements()) == []
 
 
 def test_what_it_reads_is_what_nnsight_has() -> None:

@@ -57,8 +57,8 @@ class Adapter(Protocol):
     def aliases(self, envoy: Any) -> Iterable[str]:
         """Other names that the envoy's children go by."""
 
-    def shortcuts(self) -> Iterable[tuple[type, str, Any]]:
-        """Classes of nnsight's, a method of each, and what does the same at less cost."""
+    def replacements(self) -> Iterable[tuple[type, str, Any]]:
+        """Further methods to replace while nntap is installed: the class, the name, and what takes its place."""
 
     def feed(self, recording: Recording, worker: Any) -> None:
         """Has nnsight give the recording every value it asks for, after interventions, its block's rows only."""
@@ -69,7 +69,7 @@ class Installation:
 
     def __init__(self, adapter: Adapter, version: str) -> None:
         _check_names(adapter, version)
-        ours = [(adapter.tracer_class(), "cache", make_cache_method(adapter)), *adapter.shortcuts()]
+        ours = [(adapter.tracer_class(), "cache", make_cache_method(adapter)), *adapter.replacements()]
         self._methods = [(owner, name, owner.__dict__[name], method) for owner, name, method in ours]
 
     @property

@@ -58,7 +58,7 @@ def aliases(envoy: Any) -> Iterable[str]:
     return envoy._alias.alias_to_name if envoy._alias is not None else ()
 
 
-def shortcuts() -> Iterable[tuple[type, str, Any]]:
+def replacements() -> Iterable[tuple[type, str, Any]]:
     return ()
 
 

@@ -1,11 +1,12 @@
 """nnsight 0.7: caches are forward hooks, kept in the order of their ``mediator_idx`` among the hooks of interventions;
-an infinite one comes last. The block that asked for the cache removes them when the run is over."""
+an infinite one comes last. They go when the run is over."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import partial
+from functools import partial, wraps
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from nnsight import util
@@ -21,8 +22,8 @@ from nntap.nnsight.missed import Missed
 
 RELIES_ON = {
     InterleavingTracer: ("cache", "model"),
-    Mediator: ("set_user_cache", "hooks", "remove_hooks", "batch_group"),
-    Interleaver: ("current", "batcher"),
+    Mediator: ("set_user_cache", "batch_group", "interleaver"),
+    Interleaver: ("current", "batcher", "cancel"),
     Envoy: ("modules", "path", "interleaver", "interleaving", "_module", "_alias"),
     Batcher: ("_narrow", "needs_batching"),
 }
@@ -48,18 +49,37 @@ def aliases(envoy: Any) -> Iterable[str]:
     return envoy._alias.alias_to_name if envoy._alias is not None else ()
 
 
-def shortcuts() -> Iterable[tuple[type, str, Any]]:
-    return ()
+_left: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
+"""Handles of the hooks of an interleaver's run."""
+
+
+def replacements() -> Iterable[tuple[type, str, Any]]:
+    yield Interleaver, "cancel", _cancel_and_remove_hooks(Interleaver.cancel)
+
+
+def _cancel_and_remove_hooks(original: Callable[[Any], None]) -> Callable[[Any], None]:
+    # nnsight removes the hooks of the blocks that are still waiting. A block that has nothing left to do, as one that
+    # only records, is gone by then, and its hooks would record every later call of the model.
+    @wraps(original)
+    def cancel(self: Any) -> None:
+        try:
+            original(self)
+        finally:
+            for handle in _left.pop(self, ()):
+                handle.remove()
+
+    return cancel
 
 
 def feed(recording: Recording, worker: Any) -> None:
     envoys = recording.model.named_envoys()
+    left = _left.setdefault(worker.interleaver, [])
     for index, path in enumerate(recording.paths):
         for slot in recording.slots:
             record = partial(recording.recorder.record, 2 * index + slot)
             hook = _HOOKS[slot](record, worker, envoys[path].interleaver.batcher)
             hook.mediator_idx = float("inf")
-            worker.hooks.append(add_ordered_hook(envoys[path]._module, hook, _KINDS[slot]))
+            left.append(add_ordered_hook(envoys[path]._module, hook, _KINDS[slot]))
     worker.set_user_cache(Missed(recording))
 
 

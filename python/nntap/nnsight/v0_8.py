@@ -77,7 +77,7 @@ def aliases(envoy: Any) -> Iterable[str]:
     return envoy._aliases  # type: ignore[no-any-return]
 
 
-def shortcuts() -> Iterable[tuple[type, str, Any]]:
+def replacements() -> Iterable[tuple[type, str, Any]]:
     # The core does what this one function does where nobody waits; if a release changes the function, it stays.
     if set(Interleaver.handle.__code__.co_names) == _HANDLE_USES:
         yield Interleaver, "handle", Handle(Interleaver.handle)
