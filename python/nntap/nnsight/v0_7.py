@@ -38,7 +38,8 @@ def root(tracer: Any) -> Any:
 
 
 def worker(tracer: Any) -> Any:
-    return tracer.model.interleaver.current if tracer.model.interleaving else None
+    model = getattr(tracer, "model", None)  # gone when the trace is over
+    return model.interleaver.current if model is not None and model.interleaving else None
 
 
 def members(root: Any) -> list[Any] | None:

@@ -1,0 +1,34 @@
+"""One environment for each nnsight that people run: `nox` runs the nnsight tests in all of them."""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = True
+
+TORCH = "torch==2.13.0"
+
+# What each release of nnsight was made for.
+ENVIRONMENTS = {
+    "0.6.3": ["transformers==4.57.6"],
+    "0.7.0": ["transformers==5.23.0"],
+    "0.8.1": ["transformers==5.23.0"],
+}
+
+
+@nox.session
+@nox.parametrize("version", list(ENVIRONMENTS), ids=list(ENVIRONMENTS))
+def nnsight(session: nox.Session, version: str) -> None:
+    """The nnsight tests against one release of nnsight, with a wheel of this tree."""
+    session.install(TORCH)
+    session.install(
+        ".[safetensors]",
+        f"nnsight=={version}",
+        *ENVIRONMENTS[version],
+        "hypothesis",
+        "numpy",
+        "pytest",
+        "pytest-timeout",
+    )
+    session.run("pytest", "tests/under_nnsight", *session.posargs, env={"HF_HUB_OFFLINE": "1"})
