@@ -7,4 +7,7 @@ namespace nntap {
 void bind_memory(pybind11::module_& m);
 void bind_build_info(pybind11::module_& m);
 
+// What only tests use goes into nntap._core.testing.
+void bind_kernels(pybind11::module_& testing);
+
 }  // namespace nntap

@@ -52,4 +52,7 @@ PYBIND11_MODULE(_core, m) {
   nntap::init_handle_type(m.ptr());
   nntap::bind_memory(m);
   nntap::bind_build_info(m);
+
+  py::module_ testing = m.def_submodule("testing", "What only tests use.");
+  nntap::bind_kernels(testing);
 }

@@ -4,6 +4,7 @@ from typing import Any, final
 
 OUTPUT: int
 INPUTS: int
+testing: ModuleType
 
 @final
 class Hook:
