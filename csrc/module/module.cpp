@@ -51,4 +51,8 @@ PYBIND11_MODULE(_core, m) {
   nntap::init_handle_type(m.ptr());
   nntap::bind_memory(m);
   nntap::bind_build_info(m);
+
+  py::module_ testing = m.def_submodule("testing", "What tests drive the core with.");
+  nntap::bind_simulator(testing);
+  nntap::bind_driver_table(testing);
 }
