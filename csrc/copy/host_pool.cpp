@@ -94,6 +94,8 @@ HostPool::HostPool(SlabSource& source, bool quarantine) : source_(source), quara
   lock_around_fork(&mutex_);
 }
 
+HostPool::~HostPool() = default;
+
 Block HostPool::acquire(std::size_t bytes) {
   const std::size_t size = std::max(round_up(bytes, kAlignment), kAlignment);
   std::unique_lock<std::mutex> lock(mutex_);

@@ -85,6 +85,7 @@ class HostPool {
 
   /// Blocks of a pool with a quarantine are not used again when they come back, but handed out by take_returned().
   HostPool(SlabSource& source, bool quarantine);
+  ~HostPool();
 
   /// The pool of pageable memory.
   static HostPool& instance();

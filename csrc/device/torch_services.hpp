@@ -39,6 +39,9 @@ struct TorchServices {
 
   /// Memory on a device, in the order of its current stream; empty when torch has none.
   DeviceMemory (*allocate)(DLDevice device, std::size_t bytes) noexcept = nullptr;
+
+  /// Whether what is too large for float8_e4m3fn becomes its largest value, not nan: it did not before torch 2.13.
+  bool e4m3fn_saturates = true;
 };
 
 /// Filled once, when the core meets torch.

@@ -53,6 +53,8 @@ PYBIND11_MODULE(_core, m) {
   nntap::bind_memory(m);
   nntap::bind_build_info(m);
 
-  py::module_ testing = m.def_submodule("testing", "What only tests use.");
+  py::module_ testing = m.def_submodule("testing", "What tests drive the core with.");
   nntap::bind_kernels(testing);
+  nntap::bind_simulator(testing);
+  nntap::bind_driver_table(testing);
 }

@@ -19,7 +19,7 @@ class Lane::Batch {
 
   void add(const Record& record, const GatherPlan& plan, char* out, std::int64_t first, std::int64_t count) {
     if (jobs_.jobs == kMaxJobs) launch();
-    jobs_.job[jobs_.jobs++] = gather_job(record.source, plan, record.dtype, out, first, count);
+    jobs_.job[jobs_.jobs++] = gather_job(record.source, plan, record.dtype, out, first, count, torch_services.e4m3fn_saturates);
   }
   void launch() { launcher_.launch(jobs_, stream_); }
 

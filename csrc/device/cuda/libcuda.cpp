@@ -20,18 +20,6 @@ void find(void* library, const char* symbol, Entry& entry, std::string& missing)
   if (entry == nullptr && missing.empty()) missing = symbol;
 }
 
-std::string problem_of(const Driver& driver) {
-  const Result started = driver.init(0);
-  if (started == kNoDevice) return "the NVIDIA driver is installed, but it finds no GPU: see nvidia-smi";
-  if (started != kSuccess) return text("the NVIDIA driver does not start (cuInit gave ", started, "): see nvidia-smi");
-  int version = 0;
-  if (driver.driver_version(&version) != kSuccess || version < kOldestDriver) {
-    return text("the NVIDIA driver is for CUDA ", version / 1000, ".", version % 1000 / 10,
-                ", and nntap needs one for CUDA 12.0, which is 525, or later: update the driver");
-  }
-  return {};
-}
-
 Opened open() {
   Opened opened;
   void* library = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
@@ -44,7 +32,7 @@ Opened open() {
   NNTAP_CUDA_DRIVER(NNTAP_FIND)
 #undef NNTAP_FIND
   opened.why_not = missing.empty()
-                       ? problem_of(opened.driver)
+                       ? start(opened.driver)
                        : text("libcuda.so.1 has no ", missing, ": update the NVIDIA driver to 525 or later");
   return opened;
 }
@@ -55,6 +43,18 @@ const Opened& opened() {
 }
 
 }  // namespace
+
+std::string start(const Driver& driver) {
+  const Result started = driver.init(0);
+  if (started == kNoDevice) return "the NVIDIA driver is installed, but it finds no GPU: see nvidia-smi";
+  if (started != kSuccess) return text("the NVIDIA driver does not start (cuInit gave ", started, "): see nvidia-smi");
+  int version = 0;
+  if (driver.driver_version(&version) != kSuccess || version < kOldestDriver) {
+    return text("the NVIDIA driver is for CUDA ", version / 1000, ".", version % 1000 / 10,
+                ", and nntap needs one for CUDA 12.0, which is 525, or later: update the driver");
+  }
+  return {};
+}
 
 const Driver* libcuda() { return opened().why_not.empty() ? &opened().driver : nullptr; }
 

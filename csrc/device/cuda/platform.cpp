@@ -8,6 +8,7 @@
 #include "device/cuda/lanes.hpp"
 #include "device/cuda/libcuda.hpp"
 #include "device/torch_services.hpp"
+#include "support/error.hpp"
 
 namespace nntap::cuda {
 namespace {
@@ -50,6 +51,10 @@ void use_platform(const Platform* platform) {
   static const int watching = pthread_atfork(nullptr, nullptr, [] { is_forked = is_forked || simulated_platform(); });
   (void)watching;
   close_lanes();
+  simulated = nullptr;
+  if (platform == nullptr) return;
+  const std::string problem = start(*platform->driver);
+  NNTAP_CHECK(problem.empty(), CudaError, problem);
   simulated = platform;
 }
 
