@@ -9,6 +9,8 @@
 namespace nntap::cuda {
 namespace {
 
+static_assert(kGatherDims >= kMaxDims, "every plan fits into a job");
+
 Element element(DLDataType dtype) {
   if (dtype == kFloat64) return Element::kF64;
   if (dtype == kFloat32) return Element::kF32;
@@ -22,7 +24,7 @@ Element element(DLDataType dtype) {
 bool is_item(std::size_t bytes) { return bytes == 1 || bytes == 2 || bytes == 4 || bytes == 8 || bytes == 16; }
 
 i64 blocks_of(const GatherJob& job) {
-  const i64 lanes = job.from == Element::kCopy ? 16 / job.item : kCastLanes, elements = lanes * kBlockVectors;
+  const i64 elements = i64{job.lanes} * kBlockVectors;
   return (job.count + elements - 1) / elements;
 }
 
@@ -51,6 +53,7 @@ GatherJob gather_job(const TensorView& source, const GatherPlan& plan, DLDataTyp
     if (job.to == Element::kF8E4M3FN && !e4m3fn_saturates) job.to = Element::kF8E4M3FNOverflowing;
   }
   job.item = static_cast<u8>(item_size(source.dtype));
+  job.lanes = static_cast<u8>(job.from == Element::kCopy ? 16 / job.item : kCastLanes);
   job.wide = plan.numel > std::numeric_limits<std::int32_t>::max();
   return job;
 }
