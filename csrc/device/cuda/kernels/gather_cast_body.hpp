@@ -22,7 +22,7 @@ struct Raw {
   static constexpr int kLanes = 16 / sizeof(Word);
 
   static Vector load_row(const u8* row) { return load<Bytes16>(row); }
-  static void store_row(u8* out, const Vector& vector) { store(out, vector); }
+  static void store_row(u8* out, const Vector& vector, u32 /*overflow*/) { store(out, vector); }
 
   static void put(Vector& vector, int lane, Word word) {
     if constexpr (sizeof(Word) < 4) {
@@ -31,7 +31,7 @@ struct Raw {
       memcpy(&vector.word[lane * sizeof(Word) / 4], &word, sizeof word);
     }
   }
-  static Word first(const Vector& vector) {
+  static Word first(const Vector& vector, u32 /*overflow*/) {
     Word word;
     memcpy(&word, &vector, sizeof word);
     return word;
@@ -54,15 +54,17 @@ struct Converted {
     for (int i = 0; i < kLanes; ++i) put(vector, i, row.lane[i]);
     return vector;
   }
-  static void store_row(u8* out, const Vector& vector) {
+  static void store_row(u8* out, const Vector& vector, u32 overflow) {
     Row row;
     NNTAP_UNROLL
-    for (int i = 0; i < kLanes; ++i) row.lane[i] = Format::narrow(bits_as<float>(vector.word[i]));
+    for (int i = 0; i < kLanes; ++i) row.lane[i] = Format::narrow(bits_as<float>(vector.word[i]), overflow);
     store(out, row);
   }
 
   static void put(Vector& vector, int lane, Bits bits) { vector.word[lane] = bits_as<u32>(Format::widen(bits)); }
-  static Bits first(const Vector& vector) { return Format::narrow(bits_as<float>(vector.word[0])); }
+  static Bits first(const Vector& vector, u32 overflow) {
+    return Format::narrow(bits_as<float>(vector.word[0]), overflow);
+  }
 };
 
 /// Calls `use` with a Raw or a Converted.
@@ -81,8 +83,6 @@ inline void with_format(Element element, u8 item, const Use& use) {
       return use(Converted<F8E4M3FN>{});
     case Element::kF8E5M2:
       return use(Converted<F8E5M2>{});
-    case Element::kF8E4M3FNOverflowing:
-      return use(Converted<F8E4M3FNOverflowing>{});
     case Element::kCopy:
       break;
   }
@@ -122,7 +122,7 @@ inline void store_rows(const GatherJob& job, const Vector (&vectors)[kVectors], 
     constexpr i64 kBytes = Format::kLanes * sizeof(typename Format::Bits);
     NNTAP_UNROLL
     for (int i = 0; i < kVectors; ++i) {
-      Format::store_row(static_cast<u8*>(job.out) + (first + i * apart) * kBytes, vectors[i]);
+      Format::store_row(static_cast<u8*>(job.out) + (first + i * apart) * kBytes, vectors[i], job.overflow);
     }
   });
 }
@@ -164,7 +164,7 @@ inline void move_element(const GatherJob& job, const u8* element, i64 index) {
                           misalignment(element, sizeof(Bits)) ? load_bytes<Bits>(element) : load<Bits>(element));
   });
   with_format(job.to, job.item, [&](auto format) {
-    const auto bits = decltype(format)::first(vector);
+    const auto bits = decltype(format)::first(vector, job.overflow);
     store(static_cast<u8*>(job.out) + index * i64{sizeof bits}, bits);
   });
 }
