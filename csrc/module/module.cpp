@@ -52,7 +52,8 @@ PYBIND11_MODULE(_core, m) {
   nntap::bind_memory(m);
   nntap::bind_build_info(m);
 
-  py::module_ testing = m.def_submodule("testing", "What tests drive the core with.");
+  py::module_ testing = m.def_submodule("testing", "What only tests use.");
+  nntap::bind_kernels(testing);
   nntap::bind_simulator(testing);
   nntap::bind_driver_table(testing);
 }

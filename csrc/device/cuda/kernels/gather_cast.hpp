@@ -1,25 +1,25 @@
 #pragma once
 
 // What one launch of the gather+cast kernel is given. Plain data, the same on host and device, at most 4 KiB: kernel
-// parameters of every architecture. Compiled by NVRTC too: no standard headers beyond fixed-width integers.
+// parameters of every architecture.
 
-#ifdef __CUDACC_RTC__
-namespace nntap::cuda {
-using i64 = long long;
-using u8 = unsigned char;
-#else
-#include <cstdint>
-namespace nntap::cuda {
-using i64 = std::int64_t;
-using u8 = std::uint8_t;
-#endif
+#include "device/cuda/kernels/portable.hpp"
 
-/// What an element becomes. kCopy moves `item` bytes as they are.
-enum class Element : u8 { kCopy, kF64, kF32, kF16, kBF16, kF8E4M3FN, kF8E5M2 };
+namespace nntap::cuda {
+
+/// What an element is. kCopy moves `item` bytes as they are. float8_e4m3fn has no infinity, and what is too large for
+/// it became nan in torch before 2.13 (kF8E4M3FNOverflowing, only to convert to) and becomes 448 since (kF8E4M3FN).
+enum class Element : u8 { kCopy, kF64, kF32, kF16, kBF16, kF8E4M3FN, kF8E5M2, kF8E4M3FNOverflowing };
 
 inline constexpr int kGatherDims = 8;
 inline constexpr int kMaxJobs = 16;
+
+// A block has kBlockThreads threads, each of which writes kThreadVectors vectors: 16 bytes of a copy, 4 elements of a
+// cast.
 inline constexpr int kBlockThreads = 256;
+inline constexpr int kThreadVectors = 4;
+inline constexpr int kBlockVectors = kBlockThreads * kThreadVectors;
+inline constexpr int kCastLanes = 4;
 
 /// Elements [first, first + count) of a gather: in the plan's order, last dimension fastest, written one after the
 /// other from `out` on.
@@ -30,10 +30,11 @@ struct GatherJob {
   i64 count;
   i64 shape[kGatherDims];
   i64 strides[kGatherDims];  ///< in elements
-  int ndim;                  ///< 0 or flat: shape[0] == numel, strides[0] == 1
+  int ndim;                  ///< at least 1; flat: 1, and strides[0] == 1
   int first_block;           ///< blocks [first_block, next job's first_block) of the grid work on this job
   Element from, to;          ///< both kCopy, or both a float type
   u8 item;                   ///< bytes of a source element: 1, 2, 4, 8 or 16
+  bool wide;                 ///< the whole gather has 2^31 elements or more: indices need 64 bits
 };
 
 struct GatherBatch {
