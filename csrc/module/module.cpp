@@ -39,8 +39,9 @@ PYBIND11_MODULE(_core, m) {
       "connect", [](py::module_ torch) { nntap::torch_seam::connect(torch.ptr()); }, py::arg("torch"),
       "Learns the types and the DLPack exchange API of the imported torch.");
   m.def(
-      "set_host_memory_error", [](py::type type) { nntap::set_host_memory_error_class(type.ptr()); }, py::arg("error"),
-      "The class to raise when host memory runs out.");
+      "set_errors",
+      [](py::type host_memory, py::type cuda) { nntap::set_error_classes(host_memory.ptr(), cuda.ptr()); },
+      py::arg("host_memory_error"), py::arg("cuda_error"), "The classes to raise.");
   m.attr("OUTPUT") = static_cast<int>(nntap::Slot::kOutput);
   m.attr("INPUTS") = static_cast<int>(nntap::Slot::kInputs);
 
@@ -52,7 +53,7 @@ PYBIND11_MODULE(_core, m) {
   nntap::bind_memory(m);
   nntap::bind_build_info(m);
 
-  py::module_ testing = m.def_submodule("testing", "What only tests use.");
+  py::module_ testing = m.def_submodule("testing", "What tests drive the core with.");
   nntap::bind_kernels(testing);
   nntap::bind_simulator(testing);
   nntap::bind_driver_table(testing);

@@ -15,6 +15,7 @@ from nntap._version import __version__
 if TYPE_CHECKING:
     from nntap.cache import Cache, CacheView, Entry
     from nntap.errors import (
+        CudaError,
         HostMemoryError,
         UnknownModuleError,
         UnsupportedNnsightError,
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Cache": "nntap.cache",
     "CacheView": "nntap.cache",
+    "CudaError": "nntap.errors",
     "Entry": "nntap.cache",
     "HostMemoryError": "nntap.errors",
     "Stats": "nntap.stats",
@@ -47,6 +49,7 @@ _HOMES = {
 __all__ = [
     "Cache",
     "CacheView",
+    "CudaError",
     "Entry",
     "HostMemoryError",
     "Stats",

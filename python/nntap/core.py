@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nntap.errors import HostMemoryError, UnsupportedTorchError
+from nntap.errors import CudaError, HostMemoryError, UnsupportedTorchError
 
 OLDEST_TORCH = "2.10"
 
@@ -24,7 +24,7 @@ def _connect() -> None:
 
 from nntap import _core  # noqa: E402
 
-_core.set_host_memory_error(HostMemoryError)
+_core.set_errors(HostMemoryError, CudaError)
 _connect()
 
 INPUTS = _core.INPUTS

@@ -27,6 +27,7 @@ _DLPACK = {
     }.items()
     if hasattr(torch, name)
 }
+_DLPACK_DEVICES = {"cpu": 1, "cuda": 2}
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in _DLPACK}
 _ALIASES = {
     "float": torch.float32,
@@ -136,12 +137,20 @@ class Options:
             rebuild,
             pairs=self.include_output and self.include_inputs,
             dtype=None if self.dtype is None else _DLPACK[self.dtype],
+            target=None if self.device is None else self._target(self.device),
             slow_reason=self._slow_reason(),
         )
 
     def _slow_reason(self) -> str | None:
         if not self.detach:
             return "detach=False"
-        if self.device is not None and self.device.type != "cpu":
+        if self.device is not None and self.device.type not in _DLPACK_DEVICES:
             return f"target device {self.device.type}"
         return None
+
+    @staticmethod
+    def _target(device: torch.device) -> tuple[int, int]:
+        index = device.index
+        if device.type == "cuda" and index is None:
+            index = torch.cuda.current_device()
+        return _DLPACK_DEVICES.get(device.type, 0), index or 0
