@@ -4,7 +4,6 @@ from typing import Any, final
 
 OUTPUT: int
 INPUTS: int
-testing: ModuleType
 
 @final
 class Hook:
@@ -114,6 +113,10 @@ class _Testing:
     def place(data: int, size: int, device: int) -> None: ...
     @staticmethod
     def device_of(data: int) -> int: ...
+    @staticmethod
+    def can_convert(source: tuple[int, int], to: tuple[int, int]) -> bool: ...
+    @staticmethod
+    def run_gather_cast(jobs: Sequence[tuple[Any, ...]], e4m3fn_saturates: bool) -> int: ...
     @staticmethod
     def driver_call(entry: str, /, *arguments: object) -> Any: ...
 

@@ -1,6 +1,7 @@
 #include "device/sim/active.hpp"
 
 #include <dlpack/dlpack.h>
+#include <pthread.h>
 
 #include <new>
 
@@ -111,6 +112,9 @@ void start(const Config& config) {
               " is not allowed: give 0 to 64");
   NNTAP_CHECK(config.costs.link_bytes_per_second > 0 && config.costs.memory_bytes_per_second > 0, InvalidArgument,
               "rates must be above 0 bytes per second");
+  // A child of a fork finds the mutex free and the simulator whole.
+  static const int watching = pthread_atfork([] { mutex().lock(); }, [] { mutex().unlock(); }, [] { mutex().unlock(); });
+  (void)watching;
   const std::lock_guard<std::mutex> lock(mutex());
   NNTAP_CHECK(running == nullptr, InvalidArgument, "a simulation runs already: one at a time");
   running = new Simulator(config);

@@ -177,6 +177,10 @@ class Simulator:
         storage = tensor.untyped_storage()
         _testing.place(storage.data_ptr(), storage.nbytes(), device)
 
+    def device_of(self, tensor: torch.Tensor) -> int:
+        """The device whose memory the tensor's first element is."""
+        return _testing.device_of(tensor.data_ptr())
+
     # ---- the schedule ----
 
     def step(self, most: int = 1) -> int:
