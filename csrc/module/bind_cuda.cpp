@@ -118,7 +118,7 @@ void bind_cuda(py::module_& m) {
   m.def("cuda_stats", cuda_stats, "What the CUDA devices that were recorded on, and pinned memory, hold.");
   m.def("cuda_info", cuda_info, "The driver and its GPUs; `problem` says why there are none.");
   m.def(
-      "reserve_pinned", [](std::size_t bytes) { return PinnedPool::instance().reserve(bytes); }, py::arg("bytes"),
+      "reserve_pinned", [](std::size_t size) { return PinnedPool::instance().reserve(size); }, py::arg("size"),
       py::call_guard<py::gil_scoped_release>(), "Pinned memory for that many bytes of records; False: not to be had.");
   m.def(
       "set_pinned_limit", [](std::size_t bytes) { PinnedPool::instance().set_limit(bytes); }, py::arg("pinned_bytes"),

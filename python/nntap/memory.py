@@ -8,7 +8,6 @@ from typing import Any
 from nntap import _core
 from nntap.errors import HostMemoryError
 
-
 _Bytes = int | EllipsisType | None
 
 

@@ -7,9 +7,9 @@ import threading
 
 import pytest
 import torch
+from rig import NOT_READY, SUCCESS, UNKNOWN, Rig, ok, rig
 
 from nntap.testing import Pace, simulated
-from rig import NOT_READY, SUCCESS, UNKNOWN, Rig, ok, rig
 
 PACES: list[Pace] = ["never", "always", "trickle", "fits", "timed"]
 SEEDS = range(40)
