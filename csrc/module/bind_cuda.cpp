@@ -5,6 +5,7 @@
 #include "device/cuda/edges.hpp"
 #include "device/cuda/kernels/cubins.hpp"
 #include "device/cuda/lanes.hpp"
+#include "device/cuda/libcuda.hpp"
 #include "device/cuda/pinned_pool.hpp"
 #include "device/cuda/platform.hpp"
 #include "device/cuda/settings.hpp"
@@ -69,6 +70,7 @@ py::dict device_info(const Driver& driver, int ordinal) {
 py::dict cuda_info() {
   py::dict out;
   const Platform* found = platform();
+  out["installed"] = found != nullptr || has_libcuda();
   out["problem"] = found == nullptr ? py::object(py::str(why_not())) : py::object(py::none());
   if (found == nullptr) return out;
   int version = 0, count = 0;

@@ -191,10 +191,11 @@ def _gpu() -> list[Check]:
     import nntap
 
     cuda = nntap.build_info()["cuda"]
+    if not cuda["installed"]:
+        return [Check("GPU", "ok", f"none: {cuda['problem']}")]
     if cuda["problem"] is not None:
-        return [
-            Check("GPU", "missing", "none can be used, so only models on the CPU are recorded fast", cuda["problem"])
-        ]
+        found = "none can be used: models on it are recorded by torch's own copies"
+        return [Check("GPU", "broken", found, cuda["problem"])]
     checks = [Check("GPU driver", "ok", f"for CUDA {cuda['driver']}")]
     for number, device in enumerate(cuda["devices"]):
         capability = ".".join(map(str, device["capability"]))

@@ -11,6 +11,7 @@ namespace {
 
 struct Opened {
   Driver driver;
+  bool found = false;
   std::string why_not;  // empty where the driver serves
 };
 
@@ -27,6 +28,7 @@ Opened open() {
     opened.why_not = "libcuda.so.1 was not found: this machine has no NVIDIA driver, or it is not on the library path";
     return opened;
   }
+  opened.found = true;
   std::string missing;
 #define NNTAP_FIND(name, symbol, parameters) find(library, symbol, opened.driver.name, missing);
   NNTAP_CUDA_DRIVER(NNTAP_FIND)
@@ -57,6 +59,8 @@ std::string start(const Driver& driver) {
 }
 
 const Driver* libcuda() { return opened().why_not.empty() ? &opened().driver : nullptr; }
+
+bool has_libcuda() { return opened().found; }
 
 const char* why_no_libcuda() { return opened().why_not.empty() ? nullptr : opened().why_not.c_str(); }
 

@@ -15,6 +15,9 @@ std::string start(const Driver& driver);
 /// The machine's driver, opened when first asked for; null where it cannot serve.
 const Driver* libcuda();
 
+/// Whether the machine has a driver at all, serving or not.
+bool has_libcuda();
+
 /// Why libcuda() is null, and how to mend it; null where it is not.
 const char* why_no_libcuda();
 
