@@ -1,7 +1,7 @@
 """Random programs of nnsight code: calls of `tracer.cache()`, interventions, skips, stops, invokes, generations.
 
-The programs edit values out of place only: in-place edits are where nnsight's own cache and nntap's are meant to differ,
-see test_differences.py.
+The programs edit values out of place only: in-place edits are where nnsight's own cache and nntap's are meant to
+differ, see under_nnsight/test_differences.py.
 """
 
 from __future__ import annotations
