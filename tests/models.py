@@ -76,3 +76,36 @@ def in_place(**options: Any) -> NNsight:
     """A plain module with in-place operations, under nnsight."""
     torch.manual_seed(0)
     return NNsight(InPlace().eval(), **options)
+
+
+class Looped(nn.Module):
+    """A cell that is called three times, with a keyword argument, and gives back a nest."""
+
+    class Cell(nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.mix = nn.Linear(width, width)
+
+        def forward(self, x: torch.Tensor, *, state: torch.Tensor) -> dict[str, Any]:
+            mixed = torch.tanh(self.mix(x) + state)
+            return {"x": mixed, "state": (state + 1, ["a note"])}
+
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        self.embed = nn.Linear(width, width)
+        self.cell = self.Cell(width)
+        self.head = nn.Linear(width, 3)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, dict[str, Any]]:
+        state, out = torch.zeros(()), {}
+        x = self.embed(x)
+        for _ in range(3):
+            out = self.cell(x, state=state)
+            x, (state, _) = out["x"], out["state"]
+        return self.head(x), out
+
+
+def looped(**options: Any) -> NNsight:
+    """A plain module with a loop, under nnsight."""
+    torch.manual_seed(0)
+    return NNsight(Looped().eval(), **options)
