@@ -126,7 +126,7 @@ def every_input(dtype: torch.dtype) -> torch.Tensor:
 
 
 def _mantissas(bits: int, cuts: Sequence[int]) -> torch.Tensor:
-    """Around each tie where the low `cut` bits are cut off, below both odd and even last bits, and around each power."""
+    """Around the ties where low bits are cut off, with odd and even bits before them, and around each power."""
     found = {0, 1, 2**bits - 1}
     for cut in cuts:
         for kept in (0, 1, 2, 3, 2 ** (bits - cut) - 2, 2 ** (bits - cut) - 1):
