@@ -120,6 +120,9 @@ bool HostPool::reserve(std::size_t bytes) {
   while (empty() < bytes) {
     if (!grow(std::min(bytes - empty(), kReserveStep), lock)) return false;
   }
+  for (const auto& slab : slabs_) {
+    if (slab->used == 0) touch_up_to(*slab, slab->size);
+  }
   return true;
 }
 
@@ -142,16 +145,18 @@ char* HostPool::cut(Slab& slab, std::size_t size) {
 
 Block HostPool::lease(Slab& slab, char* data, std::size_t size) {
   const auto end = static_cast<std::size_t>(data + size - slab.base);
-  if (end > slab.touched) {
-    const std::size_t touched = std::min(slab.size, round_up(end, kTouchStep));
-    touch_pages(slab.base + slab.touched, touched - slab.touched);
-    stats_.touched_bytes += touched - slab.touched;
-    slab.touched = touched;
-  }
+  touch_up_to(slab, std::min(slab.size, round_up(end, kTouchStep)));
   slab.used += size;
   stats_.used_bytes += size;
   stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.used_bytes);
   return Block(&slab, data, size);
+}
+
+void HostPool::touch_up_to(Slab& slab, std::size_t end) {
+  if (end <= slab.touched) return;
+  touch_pages(slab.base + slab.touched, end - slab.touched);
+  stats_.touched_bytes += end - slab.touched;
+  slab.touched = end;
 }
 
 void HostPool::give_back(Slab* slab, char* data, std::size_t size, bool clean) noexcept {

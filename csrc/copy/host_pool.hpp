@@ -127,6 +127,7 @@ class HostPool {
   Block find(std::size_t size);
   char* cut(Slab& slab, std::size_t size);
   Block lease(Slab& slab, char* data, std::size_t size);
+  void touch_up_to(Slab& slab, std::size_t end);
   bool fits(const Slab* slab, std::size_t size) const;
   Slab* take_empty_slab(std::size_t size);
   bool grow(std::size_t size, std::unique_lock<std::mutex>& lock);

@@ -1,6 +1,8 @@
 #include <dlpack/dlpack.h>
+#include <pybind11/stl.h>
 
 #include "device/cpu/cast.hpp"
+#include "device/cuda/kernels/cubins.hpp"
 #include "device/registry.hpp"
 #include "module/bind.hpp"
 #include "support/error.hpp"
@@ -25,6 +27,7 @@ py::dict build_info() {
   out["dlpack"] = text(DLPACK_MAJOR_VERSION, ".", DLPACK_MINOR_VERSION);
   out["cpu_casts"] = cast_flavour();
   out["devices"] = names;
+  out["cuda_architectures"] = cuda::architecture_names();
   return out;
 }
 

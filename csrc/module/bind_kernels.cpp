@@ -1,8 +1,10 @@
 #include <pybind11/stl.h>
 
+#include <optional>
 #include <vector>
 
 #include "copy/dtype.hpp"
+#include "device/cuda/kernels/cubins.hpp"
 #include "device/cuda/kernels/gather_job.hpp"
 #include "device/cuda/kernels/host_kernels.hpp"
 #include "module/bind.hpp"
@@ -53,6 +55,19 @@ int run_gather_cast(const std::vector<Job>& jobs, bool e4m3fn_saturates) {
   return batch.blocks;
 }
 
+py::dict cubins() {
+  py::dict out;
+  for (const cuda::Cubin& cubin : cuda::cubins()) {
+    out[py::int_(cubin.architecture)] = py::bytes(static_cast<const char*>(cubin.data), cubin.size);
+  }
+  return out;
+}
+
+std::optional<int> best_cubin(int major, int minor) {
+  const cuda::Cubin* best = cuda::best_cubin(major, minor);
+  return best == nullptr ? std::nullopt : std::optional<int>(best->architecture);
+}
+
 }  // namespace
 
 void bind_kernels(py::module_& m) {
@@ -63,6 +78,10 @@ void bind_kernels(py::module_& m) {
   m.def("run_gather_cast", run_gather_cast, py::arg("jobs"), py::arg("e4m3fn_saturates"),
         "Runs one launch of the gather+cast kernel on the host. A job is (data_ptr, shape, strides, source type,\n"
         "out_ptr, output type, first, count): elements [first, first + count) in row-major order. Returns the blocks.");
+  m.def("cubins", cubins, "The embedded machine code, by architecture.");
+  m.def("ptx", cuda::ptx, "The embedded PTX, or None.");
+  m.def("best_cubin", best_cubin, py::arg("major"), py::arg("minor"),
+        "The architecture of the cubin for a GPU, or None: it needs the PTX.");
 }
 
 }  // namespace nntap

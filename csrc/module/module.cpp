@@ -52,8 +52,10 @@ PYBIND11_MODULE(_core, m) {
   nntap::init_handle_type(m.ptr());
   nntap::bind_memory(m);
   nntap::bind_build_info(m);
+  nntap::bind_cuda(m);
 
   py::module_ testing = m.def_submodule("testing", "What tests drive the core with.");
+  nntap::bind_cuda_testing(testing);
   nntap::bind_kernels(testing);
   nntap::bind_simulator(testing);
   nntap::bind_driver_table(testing);

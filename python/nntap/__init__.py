@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         UnsupportedNnsightError,
         UnsupportedTorchError,
     )
-    from nntap.memory import build_info, pool_stats, set_limits, trim
+    from nntap.memory import build_info, pool_stats, reserve, set_limits, trim
     from nntap.nnsight import install, installed, uninstall
     from nntap.standalone import capture
     from nntap.stats import Stats
@@ -41,6 +41,7 @@ _HOMES = {
     "install": "nntap.nnsight",
     "installed": "nntap.nnsight",
     "pool_stats": "nntap.memory",
+    "reserve": "nntap.memory",
     "set_limits": "nntap.memory",
     "trim": "nntap.memory",
     "uninstall": "nntap.nnsight",
@@ -62,6 +63,7 @@ __all__ = [
     "install",
     "installed",
     "pool_stats",
+    "reserve",
     "set_limits",
     "trim",
     "uninstall",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+
 from nntap.errors import CudaError, HostMemoryError, UnsupportedTorchError
 
 OLDEST_TORCH = "2.10"
@@ -26,6 +28,7 @@ from nntap import _core  # noqa: E402
 
 _core.set_errors(HostMemoryError, CudaError)
 _connect()
+atexit.register(_core.stop_cuda)
 
 INPUTS = _core.INPUTS
 OUTPUT = _core.OUTPUT

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from nntap import _core
 from nntap.core import INPUTS, OUTPUT, Recorder
 from nntap.nest import rebuild
 from nntap.slow import slow_snapshot
@@ -131,6 +132,8 @@ class Options:
 
     def recorder(self, paths: int) -> Recorder:
         """A recorder of that many module paths."""
+        if self.dtype is not None and self.dtype == getattr(torch, "float8_e4m3fn", None):
+            _core.set_e4m3fn_saturates(not torch.tensor(1e6).to(self.dtype).isnan().item())
         return Recorder(
             paths,
             slow_snapshot(self.device, self.dtype, self.detach),

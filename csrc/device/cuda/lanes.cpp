@@ -51,6 +51,7 @@ void close_lanes() {
   for (const auto& [device, lane] : closing) {
     if (lane != nullptr) lane->close();
   }
+  PinnedPool::instance().quarantine().settle();  // no stream is left to wait for
 }
 
 }  // namespace nntap::cuda

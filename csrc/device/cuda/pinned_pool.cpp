@@ -6,6 +6,7 @@
 
 #include "copy/pages.hpp"
 #include "device/cuda/check.hpp"
+#include "device/cuda/settings.hpp"
 
 namespace nntap::cuda {
 namespace {
@@ -100,10 +101,11 @@ PinnedPool::PinnedPool() : records_(source_, true), staging_(source_, false), qu
 
 Block PinnedPool::acquire(std::size_t bytes) {
   quarantine_.settle();
+  if (!settings.pinned) return {};
   Block found = records_.acquire_without_growth(bytes);
   if (found.data() != nullptr) return found;
   found = records_.acquire(bytes);
-  if (found.data() != nullptr) grow_ahead(std::min(kMostAhead, records_.stats().reserved_bytes));
+  if (found.data() != nullptr && settings.grow_ahead) grow_ahead(std::min(kMostAhead, records_.stats().reserved_bytes));
   return found;
 }
 

@@ -14,6 +14,9 @@ struct Settings {
   /// The most device memory that chunks take: what one burst of activations may hold while the link catches up.
   std::atomic<std::size_t> device_bytes{std::size_t{512} << 20};
 
+  /// Whether records may lie in pinned memory; else all of them pass through staging memory.
+  std::atomic<bool> pinned{true};
+
   /// Whether pinned memory grows ahead of need, in a thread.
   std::atomic<bool> grow_ahead{true};
 };

@@ -283,6 +283,9 @@ def simulated(
     call_ns: int = 500,
     engine: bool = True,
     check: bool = True,
+    chunk_bytes: int | None = None,
+    device_bytes: int | None = None,
+    pinned: bool = True,
 ) -> Iterator[Simulator]:
     """Within it, CPU tensors play those of a CUDA device, on a driver that is simulated.
 
@@ -304,6 +307,10 @@ def simulated(
         call_ns: What each driver call takes of the calling thread.
         engine: Whether the capture engine runs on it. Without, only `Simulator.raw` leads to it.
         check: Whether broken rules and leaks are an error at the end.
+        chunk_bytes: The engine's chunks, in bytes, a multiple of 64; its usual size where not given. Small ones wrap
+            around soon.
+        device_bytes: The most device memory that chunks take.
+        pinned: Whether records may lie in pinned memory; ``False`` has all of them pass through staging memory.
 
     Raises:
         ValueError: If a simulation runs already, or a figure makes no sense.
@@ -323,7 +330,14 @@ def simulated(
         call_ns=call_ns,
     )
     sim = Simulator()
+    usual = _testing.engine()
     try:
+        _testing.set_engine(
+            chunk_bytes=chunk_bytes or usual["chunk_bytes"],
+            device_bytes=device_bytes or usual["device_bytes"],
+            pinned=pinned,
+            grow_ahead=False,  # it happens in a thread, whenever that runs
+        )
         if engine:
             _testing.use(True)
         try:
@@ -334,5 +348,6 @@ def simulated(
         if check:
             sim.check()
     finally:
+        _testing.set_engine(**usual)
         sim._final = sim.report()
         _testing.stop()

@@ -11,28 +11,27 @@ namespace nntap::cuda {
 struct F64 {
   using Bits = double;
   static float widen(double bits) { return static_cast<float>(bits); }
-  static double narrow(float value) { return value; }
+  static double narrow(float value, u32 /*overflow*/) { return value; }
 };
 
 struct F32 {
   using Bits = float;
   static float widen(float bits) { return bits; }
-  static float narrow(float value) { return value; }
+  static float narrow(float value, u32 /*overflow*/) { return value; }
 };
 
 struct BF16 {
   using Bits = u16;
   static float widen(u16 bits) { return bits_as<float>(u32{bits} << 16); }
-  static u16 narrow(float value) {
+  static u16 narrow(float value, u32 /*overflow*/) {
     const u32 bits = bits_as<u32>(value);
     const u32 rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
     return static_cast<u16>((bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : rounded);
   }
 };
 
-/// A float of a sign, kExponent and kMantissa bits. Magnitudes from kSpecial on are infinity and nans; whatever is too
-/// large becomes kMax.
-template <typename Bits_, int kExponent, int kMantissa, u32 kSpecial, u32 kMax>
+/// A float of a sign, kExponent and kMantissa bits. Magnitudes from kSpecial on are infinity and nans.
+template <typename Bits_, int kExponent, int kMantissa, u32 kSpecial>
 struct SmallFloat {
   using Bits = Bits_;
   static constexpr int kSignBit = kExponent + kMantissa;
@@ -47,7 +46,8 @@ struct SmallFloat {
     return bits_as<float>(sign | (shifted < kSpecial << kShift ? finite : special));
   }
 
-  static Bits narrow(float value) {
+  /// What is too large becomes the magnitude `overflow`.
+  static Bits narrow(float value, u32 overflow) {
     const u32 bits = bits_as<u32>(value), sign = bits >> 31 << kSignBit, magnitude = bits & 0x7fffffffu;
     // Half of what is cut off, less one where the last bit kept is even: to nearest, ties to even.
     const u32 half = (1u << (kShift - 1)) - 1 + (magnitude >> kShift & 1u);
@@ -56,15 +56,14 @@ struct SmallFloat {
     constexpr u32 kUnit = (kRebias + 1 + kShift) << 23;
     const u32 subnormal = bits_as<u32>(bits_as<float>(magnitude) + bits_as<float>(kUnit)) - kUnit;
     u32 out = magnitude < (kRebias + 1) << 23 ? subnormal : normal;
-    out = out < kMax ? out : kMax;
+    out = out < overflow ? out : overflow;
     out = magnitude > 0x7f800000u ? (1u << kSignBit) - 1 : out;  // all ones is a nan of every one of these types
     return static_cast<Bits>(sign | out);
   }
 };
 
-using F16 = SmallFloat<u16, 5, 10, 0x7c00, 0x7c00>;
-using F8E5M2 = SmallFloat<u8, 5, 2, 0x7c, 0x7c>;
-using F8E4M3FN = SmallFloat<u8, 4, 3, 0x7f, 0x7e>;             // too large becomes 448, infinity too
-using F8E4M3FNOverflowing = SmallFloat<u8, 4, 3, 0x7f, 0x7f>;  // too large becomes nan
+using F16 = SmallFloat<u16, 5, 10, 0x7c00>;
+using F8E5M2 = SmallFloat<u8, 5, 2, 0x7c>;
+using F8E4M3FN = SmallFloat<u8, 4, 3, 0x7f>;
 
 }  // namespace nntap::cuda

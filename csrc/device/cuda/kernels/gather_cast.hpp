@@ -7,15 +7,14 @@
 
 namespace nntap::cuda {
 
-/// What an element is. kCopy moves `item` bytes as they are. float8_e4m3fn has no infinity, and what is too large for
-/// it became nan in torch before 2.13 (kF8E4M3FNOverflowing, only to convert to) and becomes 448 since (kF8E4M3FN).
-enum class Element : u8 { kCopy, kF64, kF32, kF16, kBF16, kF8E4M3FN, kF8E5M2, kF8E4M3FNOverflowing };
+/// What an element is. kCopy moves `item` bytes as they are.
+enum class Element : u8 { kCopy, kF64, kF32, kF16, kBF16, kF8E4M3FN, kF8E5M2 };
 
 inline constexpr int kGatherDims = 8;
 inline constexpr int kMaxJobs = 16;
 
-// A block has kBlockThreads threads, each of which writes kThreadVectors vectors: 16 bytes of a copy, 4 elements of a
-// cast.
+// A block has kBlockThreads threads, each of which writes kThreadVectors vectors. A vector is 16 bytes of a copy, or
+// kCastLanes elements of a cast.
 inline constexpr int kBlockThreads = 256;
 inline constexpr int kThreadVectors = 4;
 inline constexpr int kBlockVectors = kBlockThreads * kThreadVectors;
@@ -34,6 +33,8 @@ struct GatherJob {
   int first_block;           ///< blocks [first_block, next job's first_block) of the grid work on this job
   Element from, to;          ///< both kCopy, or both a float type
   u8 item;                   ///< bytes of a source element: 1, 2, 4, 8 or 16
+  u8 lanes;                  ///< elements of a vector: 16 / item of a copy, kCastLanes of a cast
+  u16 overflow;              ///< of a cast to F16 or smaller: the magnitude's bits that everything too large becomes
   bool wide;                 ///< the whole gather has 2^31 elements or more: indices need 64 bits
 };
 

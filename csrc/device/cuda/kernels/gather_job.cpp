@@ -9,6 +9,8 @@
 namespace nntap::cuda {
 namespace {
 
+static_assert(kGatherDims >= kMaxDims, "every plan fits into a job");
+
 Element element(DLDataType dtype) {
   if (dtype == kFloat64) return Element::kF64;
   if (dtype == kFloat32) return Element::kF32;
@@ -19,10 +21,18 @@ Element element(DLDataType dtype) {
   return Element::kCopy;
 }
 
+// Infinity, where the type has one.
+u16 overflow(Element to, bool e4m3fn_saturates) {
+  if (to == Element::kF16) return 0x7c00;
+  if (to == Element::kF8E5M2) return 0x7c;
+  if (to == Element::kF8E4M3FN) return e4m3fn_saturates ? 0x7e : 0x7f;  // 448 or nan
+  return 0;
+}
+
 bool is_item(std::size_t bytes) { return bytes == 1 || bytes == 2 || bytes == 4 || bytes == 8 || bytes == 16; }
 
 i64 blocks_of(const GatherJob& job) {
-  const i64 lanes = job.from == Element::kCopy ? 16 / job.item : kCastLanes, elements = lanes * kBlockVectors;
+  const i64 elements = i64{job.lanes} * kBlockVectors;
   return (job.count + elements - 1) / elements;
 }
 
@@ -48,9 +58,10 @@ GatherJob gather_job(const TensorView& source, const GatherPlan& plan, DLDataTyp
   if (source.dtype != to) {
     job.from = element(source.dtype);
     job.to = element(to);
-    if (job.to == Element::kF8E4M3FN && !e4m3fn_saturates) job.to = Element::kF8E4M3FNOverflowing;
+    job.overflow = overflow(job.to, e4m3fn_saturates);
   }
   job.item = static_cast<u8>(item_size(source.dtype));
+  job.lanes = static_cast<u8>(job.from == Element::kCopy ? 16 / job.item : kCastLanes);
   job.wide = plan.numel > std::numeric_limits<std::int32_t>::max();
   return job;
 }

@@ -75,14 +75,19 @@ inline void store(void* address, T value) {
 }
 #endif
 
-/// load() from anywhere: byte by byte.
+/// load() from anywhere: byte by byte, the first the lowest.
 template <typename T>
 inline T load_bytes(const void* address) {
-  u8 bytes[sizeof(T)];
+  constexpr int kWords = (sizeof(T) + 7) / 8, kBytes = sizeof(T) < 8 ? sizeof(T) : 8;
+  u64 words[kWords];
   NNTAP_UNROLL
-  for (unsigned i = 0; i < sizeof(T); ++i) bytes[i] = static_cast<const u8*>(address)[i];
+  for (int w = 0; w < kWords; ++w) {
+    words[w] = 0;
+    NNTAP_NO_UNROLL
+    for (int i = 0; i < kBytes; ++i) words[w] |= u64{static_cast<const u8*>(address)[w * 8 + i]} << (i * 8);
+  }
   T value;
-  memcpy(&value, bytes, sizeof value);
+  memcpy(&value, words, sizeof value);
   return value;
 }
 
