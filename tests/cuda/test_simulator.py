@@ -7,7 +7,6 @@ import threading
 
 import pytest
 import torch
-from rig import NOT_READY, SUCCESS, UNKNOWN, Rig, ok, rig
 
 from driver_rig import NOT_READY, SUCCESS, UNKNOWN, Rig, ok, rig
 from nntap.testing import Pace, simulated
