@@ -113,7 +113,8 @@ void start(const Config& config) {
   NNTAP_CHECK(config.costs.link_bytes_per_second > 0 && config.costs.memory_bytes_per_second > 0, InvalidArgument,
               "rates must be above 0 bytes per second");
   // A child of a fork finds the mutex free and the simulator whole.
-  static const int watching = pthread_atfork([] { mutex().lock(); }, [] { mutex().unlock(); }, [] { mutex().unlock(); });
+  static const int watching =
+      pthread_atfork([] { mutex().lock(); }, [] { mutex().unlock(); }, [] { mutex().unlock(); });
   (void)watching;
   const std::lock_guard<std::mutex> lock(mutex());
   NNTAP_CHECK(running == nullptr, InvalidArgument, "a simulation runs already: one at a time");

@@ -6,6 +6,7 @@ namespace nntap::sim {
 namespace {
 
 constexpr std::uint64_t kWeights[] = {0, 1, 4, 16};
+constexpr std::uint64_t kCallsPerStep[] = {1, 2, 4, 8, 16};
 
 Pace drawn(Pace pace, Random& random) {
   constexpr Pace kDrawn[] = {Pace::kNever, Pace::kAlways, Pace::kTrickle, Pace::kFits};
@@ -14,7 +15,10 @@ Pace drawn(Pace pace, Random& random) {
 
 }  // namespace
 
-Schedule::Schedule(std::uint64_t seed, Pace pace) : random_(seed), pace_(drawn(pace, random_)) {}
+Schedule::Schedule(std::uint64_t seed, Pace pace)
+    : random_(seed),
+      pace_(drawn(pace, random_)),
+      calls_per_step_(kCallsPerStep[random_.below(std::size(kCallsPerStep))]) {}
 
 QueueId Schedule::add_queue() {
   queues_[next_].weight = kWeights[random_.below(std::size(kWeights))];
@@ -94,7 +98,7 @@ void Schedule::breathe(Time now) {
       while (step_due(now)) continue;
       return;
     case Pace::kTrickle:
-      steps = random_.below(3);
+      steps = random_.one_in(2 * calls_per_step_) ? 1 : 0;  // each call asks twice
       break;
     case Pace::kFits:
       steps = random_.one_in(12) ? random_.below(64) : 0;

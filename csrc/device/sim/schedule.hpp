@@ -77,6 +77,7 @@ class Schedule {
 
   Random random_;
   Pace pace_;
+  std::uint64_t calls_per_step_;  // of a trickle
   bool copies_held_ = false;
   Queues queues_;
   QueueId next_ = 1;
