@@ -141,14 +141,15 @@ void bind_cuda_testing(py::module_& testing) {
   using namespace cuda;
   testing.def(
       "set_engine",
-      [](std::size_t chunk_bytes, std::size_t device_bytes, bool pinned, bool grow_ahead) {
+      [](std::size_t chunk_bytes, std::size_t device_bytes, bool pinned, unsigned copy_threads, bool grow_ahead) {
         settings.chunk_bytes = chunk_bytes;
         settings.device_bytes = device_bytes;
         settings.pinned = pinned;
+        settings.copy_threads = copy_threads;
         settings.grow_ahead = grow_ahead;
       },
-      py::kw_only(), py::arg("chunk_bytes"), py::arg("device_bytes"), py::arg("pinned"), py::arg("grow_ahead"),
-      "Sizes the engine; read when a device is first recorded on.");
+      py::kw_only(), py::arg("chunk_bytes"), py::arg("device_bytes"), py::arg("pinned"), py::arg("copy_threads"),
+      py::arg("grow_ahead"), "Sizes the engine; read when a device is first recorded on.");
   testing.def(
       "engine",
       [] {
@@ -156,6 +157,7 @@ void bind_cuda_testing(py::module_& testing) {
         out["chunk_bytes"] = settings.chunk_bytes.load();
         out["device_bytes"] = settings.device_bytes.load();
         out["pinned"] = settings.pinned.load();
+        out["copy_threads"] = settings.copy_threads.load();
         out["grow_ahead"] = settings.grow_ahead.load();
         return out;
       },

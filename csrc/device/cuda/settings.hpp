@@ -17,6 +17,9 @@ struct Settings {
   /// Whether records may lie in pinned memory; else all of them pass through staging memory.
   std::atomic<bool> pinned{true};
 
+  /// How many threads copy from staging memory to pageable memory, at least; 0: as the machine has cores.
+  std::atomic<unsigned> copy_threads{0};
+
   /// Whether pinned memory grows ahead of need, in a thread.
   std::atomic<bool> grow_ahead{true};
 };

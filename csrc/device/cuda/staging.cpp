@@ -5,6 +5,7 @@
 
 #include "device/cuda/edges.hpp"
 #include "device/cuda/lane.hpp"
+#include "device/cuda/settings.hpp"
 
 namespace nntap::cuda {
 namespace {
@@ -34,7 +35,8 @@ void Staging::enqueue(Work work) {
 }
 
 void Staging::start() {
-  const unsigned wanted = std::clamp(std::thread::hardware_concurrency() / 4, 1u, kMostThreads);
+  const unsigned usual = std::clamp(std::thread::hardware_concurrency() / 4, 1u, kMostThreads);
+  const unsigned wanted = std::max(usual, settings.copy_threads.load());
   while (threads_.size() < wanted) threads_.emplace_back([this] { this->work(); });
 }
 

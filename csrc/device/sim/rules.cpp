@@ -22,9 +22,9 @@ bool Contexts::release(int device) {
   require(primary.retained > 0, cuda::kInvalidContext, "the context of device ", device, " is not retained");
   if (primary.retained == 1) {
     for (const auto& [thread, stack] : stacks_) {
-      const bool pushed =
-          std::any_of(stack.begin(), stack.end(), [&](const Pushed& p) { return p.device == device && !p.excused; });
-      require(!pushed, cuda::kInvalidContext, "the context of device ", device, " is still on a thread's stack");
+      const auto pushed = std::count(stack.devices.begin(), stack.devices.end(), device);
+      require(static_cast<std::size_t>(pushed) <= stack.excused, cuda::kInvalidContext, "the context of device ",
+              device, " is still on a thread's stack");
     }
     primary.handle = nullptr;
   }
@@ -40,21 +40,22 @@ int Contexts::device_of(cuda::Context context) const {
 
 void Contexts::push(cuda::Context context) {
   const int device = device_of(context);
-  stacks_[std::this_thread::get_id()].push_back({device});
+  stacks_[std::this_thread::get_id()].devices.push_back(device);
 }
 
 cuda::Context Contexts::pop() {
-  auto& stack = stacks_[std::this_thread::get_id()];
+  auto& stack = stacks_[std::this_thread::get_id()].devices;
   require(!stack.empty(), cuda::kInvalidContext, "this thread has pushed no context");
-  const int device = stack.back().device;
+  const int device = stack.back();
   stack.pop_back();
   return primary_[static_cast<std::size_t>(device)].handle;
 }
 
 int Contexts::current() const {
   const auto at = stacks_.find(std::this_thread::get_id());
-  require(at != stacks_.end() && !at->second.empty(), cuda::kInvalidContext, "this thread has no current context");
-  return at->second.back().device;
+  const bool any = at != stacks_.end() && !at->second.devices.empty();
+  require(any, cuda::kInvalidContext, "this thread has no current context");
+  return at->second.devices.back();
 }
 
 void Contexts::excuse_release(int device) {
@@ -62,10 +63,8 @@ void Contexts::excuse_release(int device) {
   primary.excused = std::min(primary.excused + 1, primary.retained);
 }
 
-void Contexts::excuse_pop() {
-  auto& stack = stacks_[std::this_thread::get_id()];
-  if (!stack.empty()) stack.back().excused = true;
-}
+// Which one that leaves is not said: the pop of an outer scope takes what an inner one left.
+void Contexts::excuse_pop() { ++stacks_[std::this_thread::get_id()].excused; }
 
 void Contexts::list_leaks(std::vector<std::string>& out) const {
   for (std::size_t device = 0; device < primary_.size(); ++device) {
@@ -73,8 +72,8 @@ void Contexts::list_leaks(std::vector<std::string>& out) const {
     if (left > 0) out.push_back(text("context of device ", device, ", retained ", left, " times"));
   }
   for (const auto& [thread, stack] : stacks_) {
-    for (const Pushed& pushed : stack) {
-      if (!pushed.excused) out.push_back(text("context of device ", pushed.device, " on a thread's stack"));
+    for (std::size_t i = stack.excused; i < stack.devices.size(); ++i) {
+      out.push_back(text("context of device ", stack.devices[i], " on a thread's stack"));
     }
   }
 }

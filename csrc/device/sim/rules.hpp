@@ -94,15 +94,15 @@ class Contexts {
     cuda::Context handle = nullptr;
     int retained = 0, excused = 0;
   };
-  struct Pushed {
-    int device;
-    bool excused = false;
+  struct Stack {
+    std::vector<int> devices;  // the current one last
+    std::size_t excused = 0;   // how many may be left on it
   };
 
   int device_of(cuda::Context context) const;
 
   std::vector<Primary> primary_;
-  std::map<std::thread::id, std::vector<Pushed>> stacks_;
+  std::map<std::thread::id, Stack> stacks_;
 };
 
 /// Host memory that copies may go to without waiting.

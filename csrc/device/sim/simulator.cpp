@@ -38,6 +38,11 @@ void Simulator::excuse(Event event) {
   if (at != events_.alive().end()) at->second.excused = true;
 }
 
+void Simulator::excuse(DeviceId device) {
+  contexts_.excuse_release(device);
+  for (auto& [handle, module] : modules_.alive()) module.excused = module.excused || module.device == device;
+}
+
 // ---- streams ----
 
 Simulator::StreamState Simulator::add_queue(int device, bool eager, bool model) {
@@ -169,7 +174,7 @@ std::vector<std::string> Simulator::leaks() const {
     if (!event.excused) out.push_back(text("event ", handle, " of device ", event.device));
   }
   for (const auto& [handle, module] : modules_.alive()) {
-    out.push_back(text("module ", handle, " of device ", module.device));
+    if (!module.excused) out.push_back(text("module ", handle, " of device ", module.device));
   }
   registrations_.list_leaks(out);
   contexts_.list_leaks(out);

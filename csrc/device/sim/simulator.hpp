@@ -80,7 +80,7 @@ class Simulator {
   void excuse(Stream stream);
   void excuse(Event event);
   void excuse(void* registered) { registrations_.excuse(registered); }
-  void excuse(DeviceId device) { contexts_.excuse_release(device); }
+  void excuse(DeviceId device);
   void excuse(Context*) { contexts_.excuse_pop(); }
 
   // What a model does on its own streams. Null is the default stream of `device`.
@@ -134,6 +134,7 @@ class Simulator {
   };
   struct ModuleState {
     int device;
+    bool excused = false;
   };
   struct FunctionState {
     int device;

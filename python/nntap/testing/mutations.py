@@ -9,6 +9,7 @@ fails one. Seeds make it repeatable, but for the few schedules that use threads.
 from __future__ import annotations
 
 import argparse
+import gc
 import multiprocessing
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -86,13 +87,16 @@ def _serve(pipe: Connection) -> None:
     while True:
         edge, seed, budget = pipe.recv()
         _core.testing.remove_edge(edge)
-        try:
-            for error in run_schedules(range(seed, seed + budget)):
-                pipe.send(None if error is None else _described(error))
-                if error is not None:
-                    break
-        finally:
-            _core.testing.remove_edge("")
+        _hunt(pipe, range(seed, seed + budget))
+        _core.testing.remove_edge("")
+        gc.collect()  # an error holds what the schedule recorded
+
+
+def _hunt(pipe: Connection, seeds: range) -> None:
+    for error in run_schedules(seeds):
+        pipe.send(None if error is None else _described(error))
+        if error is not None:
+            return
 
 
 def _described(error: BaseException) -> str:
@@ -132,7 +136,9 @@ def run_mutations(edges: Iterable[str], seed: int, budget: int, show: Callable[[
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m nntap.testing.mutations", description=__doc__.split("\n")[0])
     parser.add_argument("edges", nargs="*", metavar="EDGE", help=f"all where not given: {', '.join(EDGES)}")
-    parser.add_argument("--budget", type=int, default=BUDGET, help="schedules for each edge at most (default %(default)s)")
+    parser.add_argument(
+        "--budget", type=int, default=BUDGET, help="schedules for each edge at most (default %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the first schedule (default %(default)s)")
     given = parser.parse_args(arguments)
     unknown = [edge for edge in given.edges if edge not in EDGES]
@@ -155,7 +161,12 @@ def _print_progress(result: Result) -> None:
 def _print_table(results: list[Result]) -> None:
     head = ("without", "which is", "after", "it showed as")
     rows = [
-        (result.edge or "nothing", EDGES.get(result.edge, "the engine as it is"), str(result.schedules), result.shown_by or "-")
+        (
+            result.edge or "nothing",
+            EDGES.get(result.edge, "the engine as it is"),
+            str(result.schedules),
+            result.shown_by or "-",
+        )
         for result in results
     ]
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from random import Random
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import nn
 
 from nntap.core import OUTPUT
 from nntap.errors import CudaError, HostMemoryError
+from nntap.memory import trim
 from nntap.options import Options
 from nntap.testing.memory import DTYPES, FLOATS, LOOKS, MOST, Buffer, Piece, each, pieces_of, some_values
 from nntap.testing.simulator import Simulator, Stream
@@ -23,6 +24,17 @@ TYPED = (CudaError, HostMemoryError)  # what the library may raise when the driv
 
 class Stop(Exception):
     """A model that gives up in the middle."""
+
+
+class Unwalkable(Exception):
+    pass
+
+
+class Raising(list[int]):
+    """A container that cannot be rebuilt."""
+
+    def __copy__(self) -> Raising:
+        raise Unwalkable
 
 
 class Step(nn.Module):
@@ -77,6 +89,8 @@ class Program:
         Raises:
             WrongValue: If a record is not what the module gave back, or a copy that the model made went wrong.
         """
+        if self.random.random() < 0.2:
+            self._tolerate(self._before_all)
         for _ in range(self.random.randint(1, 3)):
             self._round()
         for watch in self.watches + self.stopped:
@@ -103,8 +117,17 @@ class Program:
 
     def _some_streams(self, device: int) -> list[Stream]:
         count = self.random.randrange(3)
-        made = [self.sim.stream(lazy=self.random.random() < 0.9, device=device) for _ in range(count)]
+        made = [self.sim.stream(lazy=self.random.random() < 0.8, device=device) for _ in range(count)]
         return [self.sim.default_stream(device), *made]
+
+    def _before_all(self) -> None:
+        """The first that the engine sees is a nest that cannot be walked, while memory that was freed is in use."""
+        for streams in self.streams.values():
+            stream = self.random.choice(streams)
+            values = some_values(self.random, self.chunk_bytes // 2, torch.float16)
+            self._move(self._buffer_of(values, stream))
+            del self.buffers[-2]
+            self._spoil(self.buffers[-1])
 
     # ---- a round: captures begin, the model runs, captures end ----
 
@@ -124,7 +147,17 @@ class Program:
             self._tolerate(self._stop_watch)
 
     def _between(self) -> None:
-        actions = (self._read, self._stop_watch, self._drop_watch, self._loosen, self._end_loose, self._upload, self._free)
+        actions = [
+            self._read,
+            self._stop_watch,
+            self._drop_watch,
+            self._loosen,
+            self._end_loose,
+            self._upload,
+            self._free,
+        ]
+        if self.random.random() < 0.02:
+            actions.append(self._trim)
         for _ in range(self.random.randrange(6)):
             self._tolerate(self.random.choice(actions))
 
@@ -177,6 +210,8 @@ class Program:
                 self._edit(random.choice(mine).buffer)
             if random.random() < 0.1:
                 self._tolerate(random.choice((self._read, self._upload, self._free, self._loosen, self._watch)))
+            if self.buffers and random.random() < 0.1:
+                self._move(random.choice(self.buffers))
         if random.random() < 0.04:
             raise Stop
         module.given = self._nest(random.sample(mine, random.randint(0, min(len(mine), 4))))
@@ -239,6 +274,15 @@ class Program:
         start = self.random.randrange(count) if self.random.random() < 0.3 else 0
         buffer.overwrite(some_values(self.random, count - start, buffer.tensor.dtype), start)
 
+    def _move(self, source: Buffer) -> None:
+        """Copies a buffer to a new one, on the stream that works on it."""
+        buffer = self._buffer_of(some_values(self.random, source.truth.numel(), source.truth.dtype), source.stream)
+        if source.stream.lazy:
+            self.sim.copy(buffer.tensor, source.tensor, source.stream)
+        else:
+            buffer.tensor.copy_(source.tensor)
+        buffer.truth = source.truth
+
     def _free(self) -> None:
         """Gives memory back, as a model does with activations that nobody needs: the next one gets it at once."""
         for buffer in self.random.sample(self.buffers, len(self.buffers) // 2):
@@ -263,6 +307,9 @@ class Program:
             "include_output": not inputs or random.random() < 0.7,
         }
         self.watches.append(Watch(self.model, some, options))
+
+    def _trim(self) -> None:
+        trim()
 
     def _stop_watch(self) -> None:
         if self.watches:
@@ -290,7 +337,15 @@ class Program:
         recorder = Options.check("cpu", None, True, True, False).recorder(1)
         with stream:
             recorder.record(OUTPUT, [piece.tensor for piece in pieces])
+        if self.random.random() < 0.4:
+            recorder.close()  # begins the copy, and what it brings is dropped at once
+            return
         self.loose.append((recorder, [piece.truth for piece in pieces]))
+
+    def _spoil(self, buffer: Buffer) -> None:
+        recorder = Options.check("cpu", None, True, True, False).recorder(1)
+        with buffer.stream, suppress(Unwalkable):
+            recorder.record(OUTPUT, [buffer.tensor, Raising([1])])
 
     def _end_loose(self) -> None:
         if not self.loose:
@@ -312,5 +367,5 @@ class Program:
             stream = self.random.choice(list(self.recorded_on.values()))
             buffer = self._buffer_of(some_values(self.random, truth.numel(), truth.dtype), stream)
             self.sim.upload(buffer.tensor, record.view(-1), stream)
-            buffer.truth = truth.flatten()
+            buffer.truth = truth.flatten().contiguous()
         self.stopped.remove(watch)

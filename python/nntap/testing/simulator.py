@@ -219,7 +219,7 @@ class Simulator:
         capsule = _testing.allocate(on.handle, on.device, count * dtype.itemsize)
         if capsule is None:
             raise torch.OutOfMemoryError(f"device {on.device} has no room for {count} elements of {dtype}")
-        memory: torch.Tensor = torch.from_dlpack(capsule)
+        memory: torch.Tensor = torch.utils.dlpack.from_dlpack(capsule)
         self._heap.add(memory.data_ptr())
         return memory.view(dtype)
 
@@ -405,6 +405,7 @@ def simulated(
             chunk_bytes=chunk_bytes or usual["chunk_bytes"],
             device_bytes=device_bytes or usual["device_bytes"],
             pinned=pinned,
+            copy_threads=2,  # so that they may overtake each other
             grow_ahead=False,  # it happens in a thread, whenever that runs
         )
         if engine:

@@ -87,7 +87,7 @@ class Watch:
             WrongValue: If it is not what it must be.
             CudaError: If the driver failed.
         """
-        visit, entry = self.expected[path][number], self.cache[path][number]
+        visit, entry = self.expected[path][number], list(self.cache[path])[number]
         for name, truth in (("inputs", visit.inputs), ("output", visit.output)):
             if truth is MISSING:
                 continue
