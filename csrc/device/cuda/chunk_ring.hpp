@@ -53,6 +53,7 @@ class ChunkRing {
  private:
   bool landed(const Chunk& chunk) const;
   std::unique_ptr<Chunk> allocate(std::size_t bytes);
+  bool may_grow() const;
   std::unique_ptr<Chunk> grow();
 
   const Driver& driver_;
