@@ -62,7 +62,7 @@ def build_info() -> dict[str, Any]:
 
     Returns:
         ``version``, ``compiler``, ``dlpack`` (the version of its header), ``cpu_casts`` (the instructions that casts
-        on the CPU use), ``devices`` (the kinds of device with a fast path) and ``cuda_architectures`` (what CUDA kernels
-        were compiled for; ``ptx_80`` is for GPUs newer than all others named).
+        on the CPU use), ``devices`` (the kinds of device with a fast path) and ``cuda_architectures`` (what the CUDA
+        kernels were compiled for; ``ptx_80`` is for GPUs newer than all others named).
     """
     return _core.build_info()
