@@ -108,12 +108,17 @@ cuda::GatherJob gather_job(const Job& job, bool e4m3fn_saturates) {
                           count, e4m3fn_saturates);
 }
 
-int run_gather_cast(const std::vector<Job>& jobs, bool e4m3fn_saturates) {
+cuda::GatherBatch gather_batch(const std::vector<Job>& jobs, bool e4m3fn_saturates) {
   NNTAP_CHECK(jobs.size() <= cuda::kMaxJobs, InvalidArgument, jobs.size(), " jobs; a launch takes at most ",
               cuda::kMaxJobs);
   cuda::GatherBatch batch{};
   for (const Job& job : jobs) batch.job[batch.jobs++] = gather_job(job, e4m3fn_saturates);
   cuda::finish(batch);
+  return batch;
+}
+
+int run_gather_cast(const std::vector<Job>& jobs, bool e4m3fn_saturates) {
+  cuda::GatherBatch batch = gather_batch(jobs, e4m3fn_saturates);
   const Readable readable(batch);
   void* parameters[] = {&batch};
   cuda::find_host_kernel(cuda::kGatherCastName)(parameters, static_cast<unsigned>(batch.blocks));
@@ -144,6 +149,13 @@ void bind_kernels(py::module_& m) {
         "Runs one launch of the gather+cast kernel on the host. A job is (data_ptr, shape, strides, type, out_ptr,\n"
         "output type, first, count): elements [first, first + count) in row-major order. Returns the blocks. Reading\n"
         "anything but elements is a RuntimeError.");
+  m.def(
+      "gather_parameters",
+      [](const std::vector<Job>& jobs, bool e4m3fn_saturates) {
+        const cuda::GatherBatch batch = gather_batch(jobs, e4m3fn_saturates);
+        return std::make_pair(py::bytes(reinterpret_cast<const char*>(&batch), sizeof(batch)), batch.blocks);
+      },
+      py::arg("jobs"), py::arg("e4m3fn_saturates"), "What that launch is given: its one parameter, and its blocks.");
   m.def("cubins", cubins, "The embedded machine code, by architecture.");
   m.def("ptx", cuda::ptx, "The embedded PTX, or None.");
   m.def("best_cubin", best_cubin, py::arg("major"), py::arg("minor"),
