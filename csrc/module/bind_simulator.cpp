@@ -1,3 +1,4 @@
+#include <dlpack/dlpack.h>
 #include <pybind11/stl.h>
 
 #include "device/cuda/platform.hpp"
@@ -72,6 +73,9 @@ py::dict report() {
   }
   py::list copies;
   for (const auto& copy : seen.copies) copies.append(py::make_tuple(copy.bytes, copy.device, copy.begin, copy.end));
+  py::list memory;
+  for (const auto& [used, peak] : seen.memory) memory.append(py::make_tuple(used, peak));
+  out["memory"] = memory;
   out["host_ns"] = seen.host_ns;
   out["host_blocked_ns"] = seen.host_blocked_ns;
   out["all_blocked_ns"] = seen.all_blocked_ns;
@@ -84,6 +88,20 @@ py::dict report() {
   out["registered_bytes"] = seen.registered_bytes;
   out["registered_peak_bytes"] = seen.registered_peak_bytes;
   return out;
+}
+
+// Whoever takes a capsule over renames it; one that nobody took gives its memory back.
+void drop_capsule(PyObject* capsule) {
+  if (PyCapsule_IsValid(capsule, "dltensor_versioned") == 0) return;
+  auto* managed = static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(capsule, "dltensor_versioned"));
+  managed->deleter(managed);
+}
+
+py::object allocate(Address stream, int device, std::size_t bytes) {
+  DLManagedTensorVersioned* made = nullptr;
+  model_work("allocate", [&](Simulator& sim) { made = sim.allocate(stream_at(stream), device, bytes); });
+  if (made == nullptr) return py::none();
+  return py::reinterpret_steal<py::object>(PyCapsule_New(made, "dltensor_versioned", drop_capsule));
 }
 
 void use(bool simulated) { cuda::use_platform(simulated ? &platform() : nullptr); }
@@ -164,6 +182,28 @@ void bind_model(py::module_& m) {
         model_work("delay", [&](Simulator& sim) { sim.delay(stream_at(stream), device, ns); });
       },
       py::arg("stream"), py::arg("device"), py::arg("ns"), "Enqueues virtual time.");
+  m.def(
+      "wait",
+      [](Address stream, int device, Address other, int other_device) {
+        model_work("wait",
+                   [&](Simulator& sim) { sim.wait(stream_at(stream), device, stream_at(other), other_device); });
+      },
+      py::arg("stream"), py::arg("device"), py::arg("other"), py::arg("other_device"),
+      "Lets a stream wait for what another holds now.");
+  m.def(
+      "upload",
+      [](Address stream, int device, Address out, Address source, std::size_t count) {
+        model_work("upload", [&](Simulator& sim) {
+          sim.upload(stream_at(stream), device, pointer<void>(out), pointer<const void>(source), count);
+        });
+      },
+      py::arg("stream"), py::arg("device"), py::arg("out"), py::arg("source"), py::arg("count"),
+      "Enqueues a copy from host memory.");
+  m.def("allocate", allocate, py::arg("stream"), py::arg("device"), py::arg("size"),
+        "Device memory for a stream, as a DLPack capsule of bytes; None: the device has no room.");
+  m.def(
+      "set_room", [](int device, std::size_t bytes) { Active()->set_room(device, bytes); }, py::arg("device"),
+      py::arg("size"), "The most memory of a device that may be allocated at a time.");
   m.def("spend", [](Time ns) { Active()->spend(ns); }, py::arg("ns"), "Virtual time of the calling thread.");
   m.def(
       "set_capturing",

@@ -15,7 +15,8 @@ constexpr std::size_t kPlenty = 32;  // chunks that must be free for one more
 
 }  // namespace
 
-ChunkRing::ChunkRing(const Driver& driver, DLDevice device) : driver_(driver), device_(device) {}
+ChunkRing::ChunkRing(const Platform& platform, int device, DLDevice as)
+    : platform_(platform), driver_(*platform.driver), device_(device), as_(as) {}
 
 bool ChunkRing::prepare() {
   if (count_ > 0) return true;
@@ -85,7 +86,7 @@ std::unique_ptr<Chunk> ChunkRing::grow() {
 
 std::unique_ptr<Chunk> ChunkRing::allocate(std::size_t bytes) {
   auto chunk = std::make_unique<Chunk>();
-  chunk->memory = torch_services.allocate(device_, bytes);
+  chunk->memory = platform_.allocate(device_, as_, bytes);
   if (chunk->memory.data() == nullptr) return nullptr;
   chunk->base = static_cast<char*>(chunk->memory.data());
   chunk->bytes = bytes;

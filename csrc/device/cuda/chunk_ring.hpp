@@ -21,7 +21,8 @@ struct Chunk {
 /// device's context current.
 class ChunkRing {
  public:
-  ChunkRing(const Driver& driver, DLDevice device);
+  /// `as` is what DLPack calls the device's memory.
+  ChunkRing(const Platform& platform, int device, DLDevice as);
 
   /// Makes sure that there is a chunk, of the settings' size or, where the device has no room for it, a smaller one.
   /// False where it has no room at all.
@@ -56,8 +57,10 @@ class ChunkRing {
   bool may_grow() const;
   std::unique_ptr<Chunk> grow();
 
+  const Platform& platform_;
   const Driver& driver_;
-  DLDevice device_;
+  int device_;
+  DLDevice as_;
   std::size_t chunk_bytes_ = 0;
   std::size_t count_ = 0;
   std::size_t peak_bytes_ = 0;

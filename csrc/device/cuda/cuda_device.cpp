@@ -53,7 +53,7 @@ class CudaDevice final : public AsynchronousDevice {
     auto lane = lane_of(now, device, source.device);
     if (!lane->prepare(stream, !on_device)) return kNoDeviceMemory;
     if (on_device) {
-      record->on_device = torch_services.allocate(source.device, record->nbytes);
+      record->on_device = now.allocate(device, source.device, record->nbytes);
       if (record->on_device.data() == nullptr) return kNoDeviceMemory;
       record->device = source.device;
     }

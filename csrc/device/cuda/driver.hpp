@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "device/torch_services.hpp"
+
 namespace nntap::cuda {
 
 using Result = int;                  // CUresult
@@ -77,6 +79,9 @@ struct Platform {
 
   /// The stream that torch's operations of this thread go to now. 0 on success.
   int (*current_stream)(int device, Stream* stream) = nullptr;
+
+  /// Memory of the device, in the order of its current stream; empty where there is none. `as` is what DLPack calls it.
+  DeviceMemory (*allocate)(int device, DLDevice as, std::size_t bytes) noexcept = nullptr;
 };
 
 }  // namespace nntap::cuda

@@ -33,9 +33,9 @@ class Lane::Batch {
 
 // ---- opening and closing ----
 
-std::shared_ptr<Lane> Lane::open(const Driver& driver, int device, DLDevice memory) {
-  auto lane = std::make_shared<Lane>(driver, memory);
-  lane->device_ = device;
+std::shared_ptr<Lane> Lane::open(const Platform& platform, int device, DLDevice as) {
+  const Driver& driver = *platform.driver;
+  auto lane = std::make_shared<Lane>(platform, device, as);
   DeviceId id = 0;
   check(driver, "cuDeviceGet", driver.device_get(&id, device));
   check(driver, "cuDevicePrimaryCtxRetain", driver.primary_context_retain(&lane->context_, id));
@@ -48,7 +48,8 @@ std::shared_ptr<Lane> Lane::open(const Driver& driver, int device, DLDevice memo
   return lane;
 }
 
-Lane::Lane(const Driver& driver, DLDevice memory) : driver_(driver), ring_(driver, memory) {}
+Lane::Lane(const Platform& platform, int device, DLDevice as)
+    : driver_(*platform.driver), device_(device), ring_(platform, device, as) {}
 
 Lane::~Lane() { close(); }
 

@@ -41,10 +41,9 @@ struct LaneStats {
 /// torch's allocator is called under it. Nothing here waits for the device but readers, and close().
 class Lane : public std::enable_shared_from_this<Lane> {
  public:
-  /// Takes the device's primary context, which torch has made. `memory` is the DLPack device to allocate on. Throws
-  /// CudaError.
-  static std::shared_ptr<Lane> open(const Driver& driver, int device, DLDevice memory);
-  Lane(const Driver& driver, DLDevice memory);
+  /// Takes the device's primary context, which torch has made. `as` is what DLPack calls its memory. Throws CudaError.
+  static std::shared_ptr<Lane> open(const Platform& platform, int device, DLDevice as);
+  Lane(const Platform& platform, int device, DLDevice as);
   ~Lane();
 
   int device() const { return device_; }
@@ -101,7 +100,7 @@ class Lane : public std::enable_shared_from_this<Lane> {
   void settle(Transfer& transfer, std::shared_ptr<EventT> landed, const std::function<void()>& copy);
 
   const Driver& driver_;
-  int device_ = 0;
+  const int device_;
   Context context_ = nullptr;  // retained
   Stream side_ = nullptr;      // owned
   std::shared_ptr<EventPool> events_;

@@ -22,10 +22,10 @@ Lanes& lanes() {
 
 }  // namespace
 
-std::shared_ptr<Lane> lane_of(const Platform& platform, int device, DLDevice memory) {
+std::shared_ptr<Lane> lane_of(const Platform& platform, int device, DLDevice as) {
   std::lock_guard<std::mutex> lock(lanes().mutex);
   auto& lane = lanes().by_device[device];
-  if (lane == nullptr) lane = Lane::open(*platform.driver, device, memory);
+  if (lane == nullptr) lane = Lane::open(platform, device, as);
   return lane;
 }
 

@@ -9,7 +9,7 @@
 namespace nntap::cuda {
 
 /// The lane of a device, opened when it is first recorded on. Throws CudaError.
-std::shared_ptr<Lane> lane_of(const Platform& platform, int device, DLDevice memory);
+std::shared_ptr<Lane> lane_of(const Platform& platform, int device, DLDevice as);
 
 /// All lanes that are open.
 std::vector<std::shared_ptr<Lane>> open_lanes();

@@ -53,6 +53,7 @@ void PinnedSource::unmap(char* base, std::size_t bytes) noexcept {
 
 void PinnedSource::attach(const Driver& driver, Context context) {
   std::lock_guard<std::mutex> lock(mutex_);
+  if (driver_ != nullptr) return;  // for the platform's first device, and so for all
   driver_ = &driver;
   context_ = context;
   for (std::size_t i = 0; i < slabs_.size(); ++i) {

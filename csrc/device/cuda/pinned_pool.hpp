@@ -21,7 +21,7 @@ class PinnedSource final : public SlabSource {
   void unmap(char* base, std::size_t bytes) noexcept override;
   bool maps_touched() const override { return true; }
 
-  /// Registers all slabs with the platform. Throws CudaError, and then none is registered.
+  /// Registers all slabs with the platform, unless they are. Throws CudaError, and then none is registered.
   void attach(const Driver& driver, Context context);
 
   /// Takes the registrations back. No copy may be in flight.
@@ -66,7 +66,7 @@ class PinnedPool {
 
   Quarantine& quarantine() { return quarantine_; }
 
-  /// A platform's first device is there, or its last one gone.
+  /// One of a platform's devices is there, or its last one gone.
   void attach(const Driver& driver, Context context);
   void detach();
 

@@ -24,11 +24,13 @@ int current_stream(int device, Stream* stream) {
   return torch_services.current_stream(kDLCUDA, device, reinterpret_cast<void**>(stream));
 }
 
+DeviceMemory allocate(int, DLDevice as, std::size_t bytes) noexcept { return torch_services.allocate(as, bytes); }
+
 const Platform* make_real_platform() {
   const Driver* driver = libcuda();
   if (driver == nullptr) return nullptr;
   pthread_atfork(nullptr, nullptr, [] { is_forked = true; });
-  return new Platform{driver, device_of, current_stream};
+  return new Platform{driver, device_of, current_stream, allocate};
 }
 
 const Platform* real_platform() {

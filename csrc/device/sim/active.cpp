@@ -98,6 +98,13 @@ int current_stream(int device, Stream* stream) {
   return cuda::kSuccess;
 }
 
+DeviceMemory allocate(int device, DLDevice, std::size_t bytes) noexcept {
+  Stream stream = nullptr;
+  current_stream(device, &stream);
+  const Active active;
+  return active.get() == nullptr ? DeviceMemory() : DeviceMemory(active->allocate(stream, device, bytes));
+}
+
 }  // namespace
 
 Active::Active() : lock_(mutex()), simulator_(running) {}
@@ -130,7 +137,7 @@ void stop() {
 
 const cuda::Platform& platform() {
   static const cuda::Driver table = make_table();
-  static const cuda::Platform simulated{&table, device_of, current_stream};
+  static const cuda::Platform simulated{&table, device_of, current_stream, allocate};
   return simulated;
 }
 

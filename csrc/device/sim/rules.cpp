@@ -103,11 +103,20 @@ void Registrations::excuse(void* data) {
   if (at != ranges_.end()) at->second.excused = true;
 }
 
-void Registrations::require_covered(const void* data, std::size_t bytes, int device) const {
+std::map<Registrations::Address, Registrations::Range>::const_iterator Registrations::find(const void* data,
+                                                                                           std::size_t bytes) const {
   const auto after = ranges_.upper_bound(address(data));
-  const auto at = after == ranges_.begin() ? ranges_.end() : std::prev(after);
-  const bool inside = at != ranges_.end() && address(data) + bytes <= at->first + at->second.bytes;
-  require(inside, cuda::kInvalidValue, "[", data, ", +", bytes, ") does not lie in one registration of host memory");
+  if (after == ranges_.begin()) return ranges_.end();
+  const auto at = std::prev(after);
+  return address(data) + bytes <= at->first + at->second.bytes ? at : ranges_.end();
+}
+
+bool Registrations::cover(const void* data, std::size_t bytes) const { return find(data, bytes) != ranges_.end(); }
+
+void Registrations::require_covered(const void* data, std::size_t bytes, int device) const {
+  const auto at = find(data, bytes);
+  require(at != ranges_.end(), cuda::kInvalidValue, "[", data, ", +", bytes,
+          ") does not lie in one registration of host memory");
   require(at->second.portable || at->second.device == device, cuda::kInvalidValue, data, " is registered for device ",
           at->second.device, " alone, not for device ", device);
 }

@@ -113,6 +113,9 @@ class Registrations {
   void remove(void* data) { ranges_.erase(address(data)); }
   void excuse(void* data);
 
+  /// Whether one registration holds all of it.
+  bool cover(const void* data, std::size_t bytes) const;
+
   /// Throws unless one registration, made for that device, holds all of it.
   void require_covered(const void* data, std::size_t bytes, int device) const;
 
@@ -127,6 +130,8 @@ class Registrations {
     bool portable;
     bool excused = false;
   };
+
+  std::map<Address, Range>::const_iterator find(const void* data, std::size_t bytes) const;
 
   static Address address(const void* data) { return reinterpret_cast<Address>(data); }
 

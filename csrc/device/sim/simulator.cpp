@@ -8,6 +8,7 @@ Simulator::Simulator(const Config& config)
     : config_(config),
       schedule_(config.seed, config.pace),
       contexts_(config.devices),
+      heap_(std::make_shared<Heap>(config.devices)),
       copy_engines_(static_cast<std::size_t>(config.devices)) {
   for (int device = 0; device < config.devices; ++device) {
     default_streams_.push_back(add_queue(device, !config.lazy, true));
@@ -101,6 +102,34 @@ void Simulator::delay(Stream stream, int device, Time ns) {
   enqueue(on, std::make_unique<Delay>(), reserve(on, ns).end);
 }
 
+// As an event that is recorded on the one and awaited on the other; no call of the driver's user.
+void Simulator::wait(Stream stream, int device, Stream other, int other_device) {
+  StreamState& on = find_stream(stream, device);
+  StreamState& awaited = find_stream(other, other_device);
+  const auto mark = std::make_shared<Mark>(Mark{false, awaited.queue, reserve(awaited, 0).end});
+  enqueue(awaited, std::make_unique<Record>(mark), mark->end);
+  enqueue(on, std::make_unique<Wait>(mark), std::max(reserve(on, 0).end, mark->end));
+}
+
+void Simulator::upload(Stream stream, int device, void* out, const void* source, std::size_t bytes) {
+  if (!registrations_.cover(source, bytes)) return write(stream, device, out, source, bytes);
+  StreamState& on = find_stream(stream, device);
+  const Span span = reserve(on, copy_time(config_.costs, bytes));
+  enqueue(on, std::make_unique<Move>(out, source, bytes), span.end);
+}
+
+DLManagedTensorVersioned* Simulator::allocate(Stream stream, int device, std::size_t bytes) {
+  require_device(device);
+  DLManagedTensorVersioned* made = heap_->allocate(device, stream, bytes);
+  if (made != nullptr) place(made->dl_tensor.data, bytes, device);
+  return made;
+}
+
+void Simulator::set_room(int device, std::size_t bytes) {
+  require_device(device);
+  heap_->set_room(device, bytes);
+}
+
 void Simulator::set_capturing(Stream stream, int device, bool capturing) {
   find_stream(stream, device).capturing = capturing;
 }
@@ -155,6 +184,9 @@ Report Simulator::report() const {
   for (const StreamState& stream : default_streams_) out.stream_ends.push_back({stream.device, nullptr, stream.end});
   for (const auto& [handle, stream] : streams_.alive()) {
     out.stream_ends.push_back({stream.device, handle, stream.end});
+  }
+  for (int device = 0; device < config_.devices; ++device) {
+    out.memory.push_back({heap_->used(device), heap_->peak(device)});
   }
   out.events = events_.alive().size();
   out.registered_bytes = registrations_.registered_bytes();

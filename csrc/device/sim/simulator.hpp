@@ -11,6 +11,7 @@
 #include "device/cuda/driver.hpp"
 #include "device/sim/clock.hpp"
 #include "device/sim/failures.hpp"
+#include "device/sim/heap.hpp"
 #include "device/sim/rules.hpp"
 #include "device/sim/schedule.hpp"
 
@@ -42,10 +43,14 @@ struct Report {
     Stream stream;
     Time end;
   };
+  struct Memory {
+    std::size_t used, peak;
+  };
 
   Time host_ns = 0, host_blocked_ns = 0;  ///< of the thread that started the simulation
   Time all_blocked_ns = 0;                ///< of all threads
   std::vector<StreamEnd> stream_ends;
+  std::vector<Memory> memory;  ///< by device
   std::vector<CopySpan> copies;
   std::uint64_t launches = 0;
   std::size_t events = 0, events_peak = 0;
@@ -56,6 +61,9 @@ struct Report {
 class Simulator {
  public:
   explicit Simulator(const Config& config);
+  ~Simulator() { heap_->close(); }
+  Simulator(const Simulator&) = delete;
+  Simulator& operator=(const Simulator&) = delete;
 
   // The entries of the driver table: entries.cpp.
 #define NNTAP_ENTRY(name, symbol, parameters) Result name parameters;
@@ -81,6 +89,14 @@ class Simulator {
   void write(Stream stream, int device, void* out, const void* bytes, std::size_t count);
   void move(Stream stream, int device, void* out, const void* source, std::size_t bytes);
   void delay(Stream stream, int device, Time ns);
+  void wait(Stream stream, int device, Stream other, int other_device);
+
+  /// A copy from the host. What lies in memory that is not registered is read now, else when the copy runs.
+  void upload(Stream stream, int device, void* out, const void* source, std::size_t bytes);
+
+  /// Memory of the device, for that stream; null where it has no room.
+  DLManagedTensorVersioned* allocate(Stream stream, int device, std::size_t bytes);
+  void set_room(int device, std::size_t bytes);
   void set_capturing(Stream stream, int device, bool capturing);
   void spend(Time ns) { clock_.spend(ns); }
 
@@ -141,6 +157,7 @@ class Simulator {
   Failures failures_;
   Contexts contexts_;
   Registrations registrations_;
+  std::shared_ptr<Heap> heap_;
   Handles<Stream, StreamState> streams_{"stream"};
   Handles<Event, EventState> events_{"event"};
   Handles<Module, ModuleState> modules_{"module"};

@@ -59,6 +59,8 @@ class Report:
     """The most that was registered at a time."""
     pending: int
     """Operations that have not run yet."""
+    memory: list[tuple[int, int]]
+    """Bytes of device memory that are allocated, and the most that were, by device."""
 
     @property
     def bytes_copied(self) -> int:
@@ -110,7 +112,8 @@ class Simulator:
     def __init__(self) -> None:
         self.raw = RawDriver()
         self._final: Report | None = None
-        self._kept: list[torch.Tensor] = []  # what operations that have not run yet refer to
+        self._kept: list[torch.Tensor] = []  # what operations that have not run yet refer to, and `empty` did not make
+        self._heap: set[int] = set()  # addresses of storages that `empty` made; they stay valid
 
     # ---- streams ----
 
@@ -142,7 +145,7 @@ class Simulator:
         """Enqueues an operation that gives the tensor these values. Until it runs, the tensor is what it was.
 
         Args:
-            tensor: A contiguous tensor of the device.
+            tensor: A contiguous tensor of the device. Its version counts up now, as by any operation in place.
             values: A contiguous tensor of the same dtype and size; read now.
             stream: The current stream of device 0 where not given.
 
@@ -151,6 +154,7 @@ class Simulator:
         """
         on = self._on(stream)
         out, source, count = self._memory(tensor, values)
+        self._edited(tensor)
         _testing.write(on.handle, on.device, out, source, count)
 
     def copy(self, tensor: torch.Tensor, source: torch.Tensor, stream: Stream | None = None) -> None:
@@ -161,7 +165,26 @@ class Simulator:
         """
         on = self._on(stream)
         out, origin, count = self._memory(tensor, source)
+        self._edited(tensor)
+        self._keep(source)
         _testing.move(on.handle, on.device, out, origin, count)
+
+    def upload(self, tensor: torch.Tensor, host: torch.Tensor, stream: Stream | None = None) -> None:
+        """Enqueues an asynchronous copy from the host to a tensor of the device, as ``copy_(non_blocking=True)``.
+
+        From pinned memory it reads when it runs, and nobody keeps the memory for it; from other memory it reads now.
+
+        Raises:
+            ValueError: If the tensors do not fit each other, or are not contiguous.
+        """
+        on = self._on(stream)
+        out, origin, count = self._memory(tensor, host)
+        self._edited(tensor)
+        _testing.upload(on.handle, on.device, out, origin, count)
+
+    def wait_stream(self, stream: Stream, other: Stream) -> None:
+        """Lets a stream wait for what another holds now, as `torch.cuda.Stream.wait_stream` does."""
+        _testing.wait(stream.handle, stream.device, other.handle, other.device)
 
     def delay(self, nanoseconds: int, stream: Stream | None = None) -> None:
         """Enqueues an operation that takes virtual time, and does nothing."""
@@ -171,6 +194,33 @@ class Simulator:
     def spend(self, nanoseconds: int) -> None:
         """Lets virtual time pass for the calling thread, as its own work would."""
         _testing.spend(nanoseconds)
+
+    def empty(self, count: int, dtype: torch.dtype, stream: Stream | None = None) -> torch.Tensor:
+        """A flat tensor in memory of the device, from an allocator like torch's.
+
+        What is freed goes at once to the next who asks on that stream, though enqueued operations may still use it.
+
+        Args:
+            count: Its number of elements.
+            dtype: Their type.
+            stream: Whose memory it is; the current stream of device 0 where not given.
+
+        Raises:
+            torch.OutOfMemoryError: If the device has no room for it; see `set_room`.
+        """
+        on = self._on(stream)
+        if count == 0:
+            return torch.empty(0, dtype=dtype)
+        capsule = _testing.allocate(on.handle, on.device, count * dtype.itemsize)
+        if capsule is None:
+            raise torch.OutOfMemoryError(f"device {on.device} has no room for {count} elements of {dtype}")
+        memory: torch.Tensor = torch.from_dlpack(capsule)
+        self._heap.add(memory.data_ptr())
+        return memory.view(dtype)
+
+    def set_room(self, nbytes: int, device: int = 0) -> None:
+        """The most bytes of that device's memory that may be allocated at a time; without limit at the start."""
+        _testing.set_room(device, nbytes)
 
     def place(self, tensor: torch.Tensor, device: int) -> None:
         """Says that the tensor's storage is memory of that device; of what nothing was said, it is device 0."""
@@ -256,15 +306,24 @@ class Simulator:
     def _on(self, stream: Stream | None) -> Stream:
         return self.current_stream() if stream is None else stream
 
-    def _memory(self, tensor: torch.Tensor, source: torch.Tensor) -> tuple[int, int, int]:
+    @staticmethod
+    def _memory(tensor: torch.Tensor, source: torch.Tensor) -> tuple[int, int, int]:
         if tensor.dtype != source.dtype or tensor.numel() != source.numel():
             raise ValueError(
                 f"{source.numel()} elements of {source.dtype} do not fit a tensor of {tensor.numel()} of {tensor.dtype}"
             )
         if not (tensor.is_contiguous() and source.is_contiguous()):
             raise ValueError("both tensors must be contiguous")
-        self._kept += [tensor.detach(), source.detach()]
         return tensor.data_ptr(), source.data_ptr(), tensor.numel() * tensor.element_size()
+
+    def _edited(self, tensor: torch.Tensor) -> None:
+        if not tensor.is_inference():
+            torch.autograd.graph.increment_version(tensor)
+        self._keep(tensor)
+
+    def _keep(self, tensor: torch.Tensor) -> None:
+        if tensor.untyped_storage().data_ptr() not in self._heap:
+            self._kept.append(tensor.detach())
 
 
 @contextmanager
