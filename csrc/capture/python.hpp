@@ -38,4 +38,16 @@ class Ref {
   PyObject* object_ = nullptr;
 };
 
+/// Lets other Python threads run for a scope in which no Python object is touched.
+class WithoutGil {
+ public:
+  WithoutGil() : state_(PyEval_SaveThread()) {}
+  WithoutGil(const WithoutGil&) = delete;
+  WithoutGil& operator=(const WithoutGil&) = delete;
+  ~WithoutGil() { PyEval_RestoreThread(state_); }
+
+ private:
+  PyThreadState* state_;
+};
+
 }  // namespace nntap

@@ -7,7 +7,9 @@
 namespace nntap {
 namespace {
 
-PyObject* host_memory_error = nullptr;  // owned for the life of the process
+// Owned for the life of the process.
+PyObject* host_memory_error = nullptr;
+PyObject* cuda_error = nullptr;
 
 }  // namespace
 
@@ -17,6 +19,8 @@ void set_python_error() noexcept {
   } catch (const PythonErrorSet&) {
   } catch (const HostMemoryError& error) {
     PyErr_SetString(host_memory_error != nullptr ? host_memory_error : PyExc_MemoryError, error.what());
+  } catch (const CudaError& error) {
+    PyErr_SetString(cuda_error != nullptr ? cuda_error : PyExc_RuntimeError, error.what());
   } catch (const InvalidArgument& error) {
     PyErr_SetString(PyExc_ValueError, error.what());
   } catch (const std::bad_alloc&) {
@@ -37,6 +41,9 @@ void checked(int result) {
   if (result < 0) throw PythonErrorSet{};
 }
 
-void set_host_memory_error_class(PyObject* type) noexcept { host_memory_error = Py_NewRef(type); }
+void set_error_classes(PyObject* host_memory, PyObject* cuda) noexcept {
+  host_memory_error = Py_NewRef(host_memory);
+  cuda_error = Py_NewRef(cuda);
+}
 
 }  // namespace nntap

@@ -22,7 +22,7 @@ PyObject* guarded(Body body) noexcept {
   }
 }
 
-/// Gives the core the Python class of HostMemoryError. Called once, by the module.
-void set_host_memory_error_class(PyObject* type) noexcept;
+/// Gives the core the Python classes of HostMemoryError and CudaError. Called once, by the module.
+void set_error_classes(PyObject* host_memory_error, PyObject* cuda_error) noexcept;
 
 }  // namespace nntap

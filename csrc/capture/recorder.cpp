@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "capture/hook.hpp"
+#include "capture/identity_table.hpp"
 #include "capture/nest.hpp"
 #include "capture/python_error.hpp"
 #include "capture/stall.hpp"
@@ -16,6 +17,7 @@
 #include "capture/torch_seam.hpp"
 #include "copy/dtype.hpp"
 #include "copy/engine.hpp"
+#include "device/registry.hpp"
 #include "support/error.hpp"
 
 namespace nntap {
@@ -60,7 +62,9 @@ class PathRecords {
 // GIL, no reference into `paths` is kept over either.
 struct State {
   bool has_dtype = false;
-  DLDataType dtype{};  // of every record, where has_dtype
+  DLDataType dtype{};       // of every record, where has_dtype
+  bool has_target = false;  // else every record stays on its tensor's device
+  DLDevice target{kDLCPU, 0};
   bool pairs = false;  // inputs and output of one call make one visit
   bool closed = false;
   Ref slow_reason;  // a str when every tensor goes the slow way, or None
@@ -68,7 +72,8 @@ struct State {
   Ref rebuild;      // callable (value, walk) -> value, for the less common containers
   std::vector<PathRecords> paths;
   std::vector<Py_ssize_t> order;  // paths by their first record
-  ShareTable shared;
+  ShareTable shared;              // on synchronous devices
+  IdentityTable handed_on;        // on asynchronous ones
   CopyStats copies;
   StallStats stalls;
   std::map<std::string, std::uint64_t> slow_counts;
@@ -90,17 +95,98 @@ Ref snapshot_slow(State& state, const char* reason, PyObject* tensor) {
   return checked(PyObject_CallOneArg(state.slow.get(), tensor));
 }
 
-Ref snapshot_fast(State& state, const TensorView& source, DLDataType out) {
-  Snapshot snapshot(source, out);
+class SnapshotRequest final : public MemoryRequest {
+ public:
+  explicit SnapshotRequest(Snapshot& snapshot) : snapshot_(snapshot) {}
+  bool place() override { return snapshot_.place(); }
+  std::size_t bytes() const override { return snapshot_.bytes(); }
+  std::size_t bytes_in_use() const override { return HostPool::instance().stats().used_bytes; }
+  void wait(std::chrono::milliseconds patience) override { HostPool::instance().wait_for_return(patience); }
+
+ private:
+  Snapshot& snapshot_;
+};
+
+class SubmitRequest final : public MemoryRequest {
+ public:
+  explicit SubmitRequest(const AsynchronousDevice& device) : device_(device) {}
+  bool place() override { return device_.submit(); }
+  std::size_t bytes() const override { return device_.bytes_wanted(); }
+  std::size_t bytes_in_use() const override { return device_.host_bytes_in_use(); }
+  bool comes_free() const override { return device_.frees_memory(); }
+  void wait(std::chrono::milliseconds patience) override { device_.wait_for_memory(patience); }
+
+ private:
+  const AsynchronousDevice& device_;
+};
+
+// Gives what a walk has enqueued to the device. What has not been given when it is destroyed, because the walk failed,
+// is forgotten, with all that could lead to it.
+class Submission {
+ public:
+  explicit Submission(State& state) : state_(state) {}
+  Submission(const Submission&) = delete;
+  Submission& operator=(const Submission&) = delete;
+  ~Submission() {
+    for (const AsynchronousDevice* device : asynchronous_devices()) {
+      if (device->bytes_wanted() == 0) continue;
+      device->discard();
+      state_.handed_on.clear();
+    }
+  }
+  void submit() {
+    for (const AsynchronousDevice* device : asynchronous_devices()) {
+      if (device->bytes_wanted() == 0) continue;
+      SubmitRequest request(*device);
+      try {
+        place_or_wait(request, state_.copies.bytes_moved, state_.stalls);
+      } catch (...) {
+        state_.handed_on.clear();
+        throw;
+      }
+    }
+  }
+
+ private:
+  State& state_;
+};
+
+Ref snapshot_now(State& state, const SynchronousDevice& device, const TensorView& source, DLDataType out) {
+  Snapshot snapshot(device, source, out);
   if (auto known = snapshot.find_shared(state.shared, state.copies)) return ticket_for(std::move(known));
-  place_or_wait(snapshot, state.copies.bytes_moved, state.stalls);
+  SnapshotRequest request(snapshot);
+  place_or_wait(request, state.copies.bytes_moved, state.stalls);
   if (snapshot.bytes() < kDropGilBytes) {
     snapshot.copy();
   } else {
-    Py_BEGIN_ALLOW_THREADS snapshot.copy();
-    Py_END_ALLOW_THREADS
+    const WithoutGil others_run;
+    snapshot.copy();
   }
   return ticket_for(snapshot.commit(state.shared, state.copies));
+}
+
+Ref snapshot_later(State& state, const AsynchronousDevice& device, const TensorView& source, DLDataType out,
+                   PyObject* tensor) {
+  if (auto known = state.handed_on.find(tensor, source, out)) {
+    state.copies.count_shared(*known);
+    return ticket_for(std::move(known));
+  }
+  const Plan plan = plan_record(source, out);
+  const bool on_device = !state.has_target || state.target.device_type != kDLCPU;
+  if (const char* reason = device.enqueue(plan.record, plan.gather, on_device)) {
+    return snapshot_slow(state, reason, tensor);
+  }
+  state.copies.count_copied(*plan.record);
+  state.handed_on.remember(tensor, plan.record);
+  return ticket_for(plan.record);
+}
+
+bool same(DLDevice a, DLDevice b) { return a.device_type == b.device_type && a.device_id == b.device_id; }
+
+// Why torch has to bring the record to its target, or null.
+const char* wrong_target(const State& state, const TensorView& source) {
+  if (!state.has_target || state.target.device_type == kDLCPU || same(state.target, source.device)) return nullptr;
+  return "another target device";
 }
 
 Ref snapshot(State& state, PyObject* tensor) {
@@ -111,12 +197,13 @@ Ref snapshot(State& state, PyObject* tensor) {
   }
   TensorView source;
   if (const char* reason = torch_seam::view(tensor, source)) return snapshot_slow(state, reason, tensor);
+  const Device* device = find_device(source);
+  if (device == nullptr) return snapshot_slow(state, "device left to torch", tensor);
   const DLDataType out = state.has_dtype ? state.dtype : source.dtype;
-  if (!can_snapshot(source, out)) {
-    const bool host = source.device.device_type == kDLCPU;
-    return snapshot_slow(state, host ? "cast left to torch" : "device left to torch", tensor);
-  }
-  return snapshot_fast(state, source, out);
+  if (!device->can_cast(source.dtype, out)) return snapshot_slow(state, "cast left to torch", tensor);
+  if (const char* reason = wrong_target(state, source)) return snapshot_slow(state, reason, tensor);
+  if (const auto* now = device->synchronous()) return snapshot_now(state, *now, source, out);
+  return snapshot_later(state, *device->asynchronous(), source, out, tensor);
 }
 
 // Replaces tensors by tickets.
@@ -190,7 +277,10 @@ std::size_t visit_for(State& state, Py_ssize_t index, Slot slot) {
 
 Ref frozen(PyObject* self, PyObject* value) {
   Freezer freezer(self);
-  return walk_nest(value, freezer);
+  Submission submission(state_of(self));
+  Ref kept = walk_nest(value, freezer);
+  submission.submit();
+  return kept;
 }
 
 }  // namespace
@@ -237,6 +327,14 @@ Py_ssize_t as_number(PyObject* value) {
   return number;
 }
 
+// From (type, index), as DLPack numbers them.
+DLDevice as_device(PyObject* pair) {
+  int type = 0, index = 0;
+  NNTAP_CHECK(PyTuple_CheckExact(pair), InvalidArgument, "target must be (type, index)");
+  checked(PyArg_ParseTuple(pair, "ii:target", &type, &index) ? 0 : -1);
+  return {static_cast<DLDeviceType>(type), index};
+}
+
 // From (code, bits), as DLPack numbers them.
 DLDataType as_dtype(PyObject* pair) {
   unsigned char code = 0, bits = 0;
@@ -258,12 +356,12 @@ Slot checked_slot(Py_ssize_t slot) {
 
 PyObject* recorder_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
   return guarded([&] {
-    static const char* names[] = {"paths", "slow", "rebuild", "pairs", "dtype", "slow_reason", nullptr};
+    static const char* names[] = {"paths", "slow", "rebuild", "pairs", "dtype", "target", "slow_reason", nullptr};
     Py_ssize_t paths = 0;
-    PyObject *slow, *rebuild, *dtype = Py_None, *slow_reason = Py_None;
+    PyObject *slow, *rebuild, *dtype = Py_None, *target = Py_None, *slow_reason = Py_None;
     int pairs = 0;
-    checked(PyArg_ParseTupleAndKeywords(args, kwargs, "nOO|$pOO:Recorder", const_cast<char**>(names), &paths, &slow,
-                                        &rebuild, &pairs, &dtype, &slow_reason)
+    checked(PyArg_ParseTupleAndKeywords(args, kwargs, "nOO|$pOOO:Recorder", const_cast<char**>(names), &paths, &slow,
+                                        &rebuild, &pairs, &dtype, &target, &slow_reason)
                 ? 0
                 : -1);
     NNTAP_CHECK(torch_seam::connected(), std::runtime_error, "connect(torch) must be called before a Recorder is made");
@@ -279,6 +377,8 @@ PyObject* recorder_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
     state.pairs = pairs != 0;
     state.has_dtype = dtype != Py_None;
     if (state.has_dtype) state.dtype = as_dtype(dtype);
+    state.has_target = target != Py_None;
+    if (state.has_target) state.target = as_device(target);
     return self.release();
   });
 }
@@ -304,6 +404,7 @@ int recorder_clear(PyObject* self) {
   const Ref slow = std::exchange(state.slow, Ref()), rebuild = std::exchange(state.rebuild, Ref());
   state.order.clear();
   state.shared.clear();
+  state.handed_on.clear();
   state.closed = true;
   return 0;
 }
@@ -356,6 +457,11 @@ PyObject* recorder_close(PyObject* self, PyObject*) {
   State& state = state_of(self);
   state.closed = true;
   state.shared.clear();
+  state.handed_on.clear();
+  try {
+    for (const AsynchronousDevice* device : asynchronous_devices()) device->flush();
+  } catch (const CudaError&) {  // whoever reads what did not reach the host is told
+  }
   return Py_NewRef(Py_None);
 }
 

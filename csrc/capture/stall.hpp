@@ -2,9 +2,9 @@
 
 // What happens when host memory runs out in the middle of a forward.
 
+#include <chrono>
+#include <cstddef>
 #include <cstdint>
-
-#include "copy/engine.hpp"
 
 namespace nntap {
 
@@ -13,13 +13,34 @@ struct StallStats {
   std::uint64_t stall_ns = 0;
 };
 
+/// Somebody who needs host memory.
+class MemoryRequest {
+ public:
+  virtual ~MemoryRequest() = default;
+
+  /// Tries to get it. False when there is none; may be called again.
+  virtual bool place() = 0;
+
+  /// What is asked for.
+  virtual std::size_t bytes() const = 0;
+
+  /// What all records hold.
+  virtual std::size_t bytes_in_use() const = 0;
+
+  /// Whether memory will come free whatever anybody drops.
+  virtual bool comes_free() const { return false; }
+
+  /// Waits until some may be there, or `patience` is over. Called without the GIL.
+  virtual void wait(std::chrono::milliseconds patience) = 0;
+};
+
 /// The longest one stall may last, in seconds. Throws InvalidArgument when negative or not a number.
 void set_stall_patience(double seconds);
 double stall_patience();
 
-/// Places the snapshot, waiting for memory if it must: first collects garbage, then, while records of others exist and
+/// Places the request, waiting for memory if it must: first collects garbage, then, while records of others exist and
 /// another thread could drop them, waits with the GIL released. Throws HostMemoryError when nobody can free any, or
 /// when patience is over; PythonErrorSet when the wait was interrupted. `own_bytes`: what the asking recorder holds.
-void place_or_wait(Snapshot& snapshot, std::uint64_t own_bytes, StallStats& stats);
+void place_or_wait(MemoryRequest& request, std::uint64_t own_bytes, StallStats& stats);
 
 }  // namespace nntap

@@ -53,6 +53,15 @@ bool is_ticket(PyObject* object) { return Py_IS_TYPE(object, ticket_type); }
 
 Ref redeem(PyObject* self) {
   auto* ticket = reinterpret_cast<Ticket*>(self);
+  Record& record = *ticket->record;
+  if (const auto landing = record.landing) {
+    {
+      const WithoutGil others_run;
+      landing->wait();
+    }
+    record.landing.reset();
+  }
+  NNTAP_CHECK(record.nbytes == 0 || record.data() != nullptr, std::runtime_error, "a record was never copied");
   if (ticket->tensor == nullptr) ticket->tensor = torch_seam::to_tensor(ticket->record).release();
   return Ref::share(ticket->tensor);
 }

@@ -16,7 +16,8 @@ struct Torch {
   PyObject* parameter = nullptr;
   PyObject* is_conj = nullptr;
   PyObject* is_neg = nullptr;
-  PyObject* dtype = nullptr;  // the name "dtype"
+  PyObject* dtype = nullptr;    // the name "dtype"
+  PyObject* version = nullptr;  // the name "_version"
   PyObject* int8 = nullptr;
   PyObject* uint8 = nullptr;
 } torch;
@@ -58,6 +59,25 @@ bool is_plain_byte(PyObject* tensor) {
   return dtype.get() == torch.int8 || dtype.get() == torch.uint8;
 }
 
+int current_stream(DLDeviceType type, int device, void** stream) {
+  const int result = torch.api->current_work_stream(type, device, stream);
+  if (result != 0) PyErr_Clear();
+  return result;
+}
+
+DeviceMemory allocate(DLDevice device, std::size_t bytes) noexcept {
+  auto size = static_cast<std::int64_t>(bytes);
+  DLTensor prototype{};
+  prototype.device = device;
+  prototype.dtype = {kDLUInt, 8, 1};
+  prototype.ndim = 1;
+  prototype.shape = &size;
+  DLManagedTensorVersioned* made = nullptr;
+  const auto ignore = [](void*, const char*, const char*) {};
+  if (torch.api->managed_tensor_allocator(&prototype, &made, nullptr, ignore) != 0) return {};
+  return DeviceMemory(made);
+}
+
 bool has_elements(const DLTensor& tensor) {
   return std::all_of(tensor.shape, tensor.shape + tensor.ndim, [](std::int64_t size) { return size > 0; });
 }
@@ -74,9 +94,12 @@ void connect(PyObject* module) {
   found.is_conj = keep(found.tensor, "is_conj");
   found.is_neg = keep(found.tensor, "is_neg");
   found.dtype = checked(PyUnicode_InternFromString("dtype")).release();
+  found.version = checked(PyUnicode_InternFromString("_version")).release();
   found.int8 = keep(module, "int8");
   found.uint8 = keep(module, "uint8");
   torch = found;
+  torch_services.current_stream = current_stream;
+  torch_services.allocate = allocate;
 }
 
 bool connected() { return torch.api != nullptr; }
@@ -106,6 +129,13 @@ const char* view(PyObject* tensor, TensorView& out) {
   return nullptr;
 }
 
+std::int64_t version(PyObject* tensor) {
+  const Ref number = Ref::steal(PyObject_GetAttr(tensor, torch.version));
+  const long long version = number ? PyLong_AsLongLong(number.get()) : -1;
+  if (PyErr_Occurred()) PyErr_Clear();
+  return version;
+}
+
 Ref to_tensor(const std::shared_ptr<Record>& record) {
   auto made = std::make_unique<Export>();
   made->record = record;
@@ -113,8 +143,8 @@ Ref to_tensor(const std::shared_ptr<Record>& record) {
   managed.version = {DLPACK_MAJOR_VERSION, DLPACK_MINOR_VERSION};
   managed.manager_ctx = made.get();
   managed.deleter = delete_export;
-  managed.dl_tensor.data = record->block.data();
-  managed.dl_tensor.device = {kDLCPU, 0};
+  managed.dl_tensor.data = record->data();
+  managed.dl_tensor.device = record->device;
   managed.dl_tensor.ndim = record->layout.ndim;
   managed.dl_tensor.dtype = record->dtype;
   managed.dl_tensor.shape = record->layout.shape.data();

@@ -2,6 +2,7 @@
 
 // The seam to torch: the only place that knows the DLPack exchange API and what it leaves out. Links no libtorch.
 
+#include <cstdint>
 #include <memory>
 
 #include "capture/python.hpp"
@@ -20,6 +21,9 @@ bool is_tensor(PyObject* object);
 /// Why a tensor cannot take the fast path; null means that `out` was filled. The texts are the keys of
 /// `stats.slow`. Never leaves a Python error set.
 const char* view(PyObject* tensor, TensorView& out);
+
+/// How often torch has seen the tensor change in place, or -1 where it does not count (inference tensors).
+std::int64_t version(PyObject* tensor);
 
 /// A new torch tensor that views the record and keeps it alive. Its storage is exactly the record. Throws.
 Ref to_tensor(const std::shared_ptr<Record>& record);

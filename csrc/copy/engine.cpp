@@ -3,7 +3,7 @@
 #include <chrono>
 
 #include "copy/dtype.hpp"
-#include "device/registry.hpp"
+#include "support/event_log.hpp"
 
 namespace nntap {
 namespace {
@@ -13,54 +13,64 @@ constexpr std::size_t kTimedBytes = std::size_t{16} << 10;
 
 }  // namespace
 
-bool can_snapshot(const TensorView& source, DLDataType out) {
-  const Device* device = find_device(source.device.device_type);
-  return device != nullptr && device->can_cast(source.dtype, out);
+void CopyStats::count_shared(const Record& record) {
+  ++records;
+  ++shared;
+  bytes_recorded += record.nbytes;
+  bytes_shared += record.nbytes;
 }
 
-Snapshot::Snapshot(const TensorView& source, DLDataType out)
-    : device_(find_device(source.device.device_type)), record_(std::make_shared<Record>()) {
-  record_->source = source;
-  record_->dtype = out;
-  record_->layout = dense_like(source.layout);
-  plan_ = plan_gather(source.layout, record_->layout);
-  record_->nbytes = static_cast<std::size_t>(plan_.numel) * item_size(out);
+void CopyStats::count_copied(const Record& record) {
+  ++records;
+  bytes_recorded += record.nbytes;
+  bytes_moved += record.nbytes;
 }
+
+Plan plan_record(const TensorView& source, DLDataType out) {
+  Plan plan{std::make_shared<Record>(), {}};
+  Record& record = *plan.record;
+  record.source = source;
+  record.dtype = out;
+  record.layout = dense_like(source.layout);
+  plan.gather = plan_gather(source.layout, record.layout);
+  record.nbytes = static_cast<std::size_t>(plan.gather.numel) * item_size(out);
+  return plan;
+}
+
+Snapshot::Snapshot(const SynchronousDevice& device, const TensorView& source, DLDataType out)
+    : device_(device), plan_(plan_record(source, out)) {}
 
 std::shared_ptr<Record> Snapshot::find_shared(const ShareTable& table, CopyStats& stats) const {
-  auto known = table.propose(record_->source, record_->dtype);
-  if (known == nullptr || !device_->holds(*known, record_->source, plan_)) return nullptr;
-  ++stats.records;
-  ++stats.shared;
-  stats.bytes_recorded += record_->nbytes;
-  stats.bytes_shared += record_->nbytes;
+  auto known = table.propose(plan_.record->source, plan_.record->dtype);
+  if (known == nullptr || !device_.holds(*known, plan_.record->source, plan_.gather)) return nullptr;
+  stats.count_shared(*known);
   return known;
 }
 
 bool Snapshot::place() {
-  record_->block = HostPool::instance().acquire(record_->nbytes);
-  return record_->block.data() != nullptr;
+  plan_.record->block = HostPool::instance().acquire(bytes());
+  return plan_.record->block.data() != nullptr;
 }
 
 void Snapshot::copy() {
   using Clock = std::chrono::steady_clock;
-  if (record_->nbytes < kTimedBytes) return device_->gather(record_->source, plan_, *record_);
+  Record& record = *plan_.record;
+  const LoggedScope logged("copy", bytes());
+  if (bytes() < kTimedBytes) return device_.copy(record.source, plan_.gather, record);
   const auto start = Clock::now();
-  device_->gather(record_->source, plan_, *record_);
+  device_.copy(record.source, plan_.gather, record);
   copy_ns_ =
       static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count());
 }
 
 std::shared_ptr<Record> Snapshot::commit(ShareTable& table, CopyStats& stats) {
-  ++stats.records;
-  stats.bytes_recorded += record_->nbytes;
-  stats.bytes_moved += record_->nbytes;
-  if (record_->nbytes >= kTimedBytes) {
+  stats.count_copied(*plan_.record);
+  if (bytes() >= kTimedBytes) {
     stats.copy_ns += copy_ns_;
-    stats.timed_bytes += record_->nbytes;
+    stats.timed_bytes += bytes();
   }
-  table.remember(record_);
-  return record_;
+  table.remember(plan_.record);
+  return plan_.record;
 }
 
 }  // namespace nntap

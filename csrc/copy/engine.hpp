@@ -21,19 +21,26 @@ struct CopyStats {
   std::uint64_t bytes_shared = 0;
   std::uint64_t timed_bytes = 0;  ///< bytes of the copies that `copy_ns` counts: those large enough to time
   std::uint64_t copy_ns = 0;
+
+  void count_shared(const Record& record);
+  void count_copied(const Record& record);
 };
 
-/// Whether the engine can take a tensor of this device and these types.
-bool can_snapshot(const TensorView& source, DLDataType out);
+/// A tensor's record to be, without memory, and the order in which its elements are read.
+struct Plan {
+  std::shared_ptr<Record> record;
+  GatherPlan gather;
+};
+Plan plan_record(const TensorView& source, DLDataType out);
 
-/// One snapshot: find_shared(), or place(), copy() and commit(). Only copy() may run without the caller's lock (the
-/// GIL), which guards the table and the statistics.
+/// One snapshot on a synchronous device: find_shared(), or place(), copy() and commit(). Only copy() may run without
+/// the caller's lock (the GIL), which guards the table and the statistics.
 class Snapshot {
  public:
-  /// `source` must satisfy can_snapshot() and stay alive until copy() has returned.
-  Snapshot(const TensorView& source, DLDataType out);
+  /// The device must own the source and can_cast(), and the source stay alive until copy() has returned.
+  Snapshot(const SynchronousDevice& device, const TensorView& source, DLDataType out);
 
-  std::size_t bytes() const { return record_->nbytes; }
+  std::size_t bytes() const { return plan_.record->nbytes; }
 
   /// The earlier record that already holds these bytes, or null.
   std::shared_ptr<Record> find_shared(const ShareTable& table, CopyStats& stats) const;
@@ -48,9 +55,8 @@ class Snapshot {
   std::shared_ptr<Record> commit(ShareTable& table, CopyStats& stats);
 
  private:
-  const Device* device_;
-  GatherPlan plan_;
-  std::shared_ptr<Record> record_;
+  const SynchronousDevice& device_;
+  Plan plan_;
   std::uint64_t copy_ns_ = 0;
 };
 

@@ -1,36 +1,52 @@
 #include "copy/host_pool.hpp"
 
 #include <pthread.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include <algorithm>
 
+#include "copy/pages.hpp"
 #include "support/error.hpp"
-
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23  // Linux 5.14
-#endif
 
 namespace nntap {
 namespace {
 
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 constexpr std::size_t kTouchStep = std::size_t{4} << 20;
+constexpr std::size_t kReserveStep = std::size_t{1} << 30;
 
 std::size_t round_up(std::size_t bytes, std::size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
-// Faults the pages in before a copy meets them; a fault in the middle of a copy costs many times the copy.
-void touch(char* begin, std::size_t size) {
-  if (madvise(begin, size, MADV_POPULATE_WRITE) == 0) return;
-  const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-  for (std::size_t i = 0; i < size; i += page) *const_cast<volatile char*>(begin + i) = 0;
+class PageableSource final : public SlabSource {
+ public:
+  char* map(std::size_t bytes) noexcept override { return map_pages(bytes); }
+  void unmap(char* base, std::size_t bytes) noexcept override { unmap_pages(base, bytes); }
+};
+
+// Every pool of the process, for fork(). Pools are made one after the other, under the GIL, and never destroyed.
+std::vector<std::mutex*>& all_mutexes() {
+  static auto* all = new std::vector<std::mutex*>;
+  return *all;
+}
+
+void lock_around_fork(std::mutex* mutex) {
+  if (all_mutexes().empty()) {
+    const auto unlock = [] {
+      for (std::mutex* each : all_mutexes()) each->unlock();
+    };
+    pthread_atfork(
+        [] {
+          for (std::mutex* each : all_mutexes()) each->lock();
+        },
+        unlock, unlock);
+  }
+  all_mutexes().push_back(mutex);
 }
 
 }  // namespace
 
 /// One mapping. Bytes from `top` on have never been cut since the slab was last empty.
 struct Block::Slab {
+  HostPool* home = nullptr;
   char* base = nullptr;
   std::size_t size = 0;
   std::size_t top = 0;
@@ -50,28 +66,70 @@ Block& Block::operator=(Block&& other) noexcept {
 }
 
 void Block::release() noexcept {
-  if (slab_ != nullptr) HostPool::instance().give_back(slab_, data_, size_);
+  if (slab_ != nullptr) slab_->home->give_back(slab_, data_, size_, false);
   slab_ = nullptr;
 }
 
+void Block::recycle() noexcept {
+  if (slab_ != nullptr) slab_->home->give_back(slab_, data_, size_, true);
+  slab_ = nullptr;
+}
+
+Block Block::split(std::size_t bytes) {
+  const std::size_t size = std::min(size_, std::max(round_up(bytes, HostPool::kAlignment), HostPool::kAlignment));
+  if (size == size_) return std::move(*this);
+  Block first(slab_, data_, size);
+  data_ += size;
+  size_ -= size;
+  return first;
+}
+
 HostPool& HostPool::instance() {
-  static auto* pool = new HostPool;
+  static auto* pool = new HostPool(*new PageableSource, false);
   return *pool;
 }
 
-HostPool::HostPool() {
+HostPool::HostPool(SlabSource& source, bool quarantine) : source_(source), quarantine_(quarantine) {
   stats_.slab_bytes = kSlabBytes;
-  pthread_atfork([] { instance().mutex_.lock(); }, [] { instance().mutex_.unlock(); },
-                 [] { instance().mutex_.unlock(); });
+  lock_around_fork(&mutex_);
 }
+
+HostPool::~HostPool() = default;
 
 Block HostPool::acquire(std::size_t bytes) {
   const std::size_t size = std::max(round_up(bytes, kAlignment), kAlignment);
+  std::unique_lock<std::mutex> lock(mutex_);
+  for (;;) {
+    Block found = find(size);
+    if (found.data() != nullptr || !grow(size, lock)) return found;
+  }
+}
+
+Block HostPool::acquire_without_growth(std::size_t bytes) {
   std::lock_guard<std::mutex> lock(mutex_);
+  return find(std::max(round_up(bytes, kAlignment), kAlignment));
+}
+
+bool HostPool::reserve(std::size_t bytes) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  const auto empty = [&] {
+    std::size_t sum = 0;
+    for (const auto& slab : slabs_) sum += slab->used == 0 ? slab->size : 0;
+    return sum;
+  };
+  while (empty() < bytes) {
+    if (!grow(std::min(bytes - empty(), kReserveStep), lock)) return false;
+  }
+  for (const auto& slab : slabs_) {
+    if (slab->used == 0) touch_up_to(*slab, slab->size);
+  }
+  return true;
+}
+
+Block HostPool::find(std::size_t size) {
   if (fits(current_, size)) return lease(*current_, cut(*current_, size), size);
   if (Slab* slab = take_empty_slab(size)) return lease(*slab, cut(*slab, size), size);
   if (auto [slab, data] = take_range(size); data != nullptr) return lease(*slab, data, size);
-  if (Slab* slab = grow(size)) return lease(*slab, cut(*slab, size), size);
   return {};
 }
 
@@ -87,37 +145,56 @@ char* HostPool::cut(Slab& slab, std::size_t size) {
 
 Block HostPool::lease(Slab& slab, char* data, std::size_t size) {
   const auto end = static_cast<std::size_t>(data + size - slab.base);
-  if (end > slab.touched) {
-    const std::size_t touched = std::min(slab.size, round_up(end, kTouchStep));
-    touch(slab.base + slab.touched, touched - slab.touched);
-    stats_.touched_bytes += touched - slab.touched;
-    slab.touched = touched;
-  }
+  touch_up_to(slab, std::min(slab.size, round_up(end, kTouchStep)));
   slab.used += size;
   stats_.used_bytes += size;
   stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.used_bytes);
   return Block(&slab, data, size);
 }
 
-void HostPool::give_back(Slab* slab, char* data, std::size_t size) noexcept {
+void HostPool::touch_up_to(Slab& slab, std::size_t end) {
+  if (end <= slab.touched) return;
+  touch_pages(slab.base + slab.touched, end - slab.touched);
+  stats_.touched_bytes += end - slab.touched;
+  slab.touched = end;
+}
+
+void HostPool::give_back(Slab* slab, char* data, std::size_t size, bool clean) noexcept {
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    slab->used -= size;
-    stats_.used_bytes -= size;
     ++returns_;
-    if (slab->used == 0) {
-      forget_ranges(*slab);
-      unsettled_ -= slab->returned.size();
-      slab->returned.clear();
-      slab->top = 0;
-    } else if (slab == current_ && data + size == slab->base + slab->top) {
-      slab->top -= size;
+    if (quarantine_ && !clean) {
+      quarantined_.push_back({slab, data, size});
     } else {
-      slab->returned.emplace_back(data, size);
-      ++unsettled_;
+      free_block(slab, data, size);
     }
   }
   returned_.notify_all();
+}
+
+std::vector<Block> HostPool::take_returned() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  std::vector<Block> blocks;
+  blocks.reserve(quarantined_.size());
+  for (const Returned& each : quarantined_) blocks.push_back(Block(each.slab, each.data, each.size));
+  quarantined_.clear();
+  return blocks;
+}
+
+void HostPool::free_block(Slab* slab, char* data, std::size_t size) {
+  slab->used -= size;
+  stats_.used_bytes -= size;
+  if (slab->used == 0) {
+    forget_ranges(*slab);
+    unsettled_ -= slab->returned.size();
+    slab->returned.clear();
+    slab->top = 0;
+  } else if (slab == current_ && data + size == slab->base + slab->top) {
+    slab->top -= size;
+  } else {
+    slab->returned.emplace_back(data, size);
+    ++unsettled_;
+  }
 }
 
 HostPool::Slab* HostPool::take_empty_slab(std::size_t size) {
@@ -134,21 +211,33 @@ HostPool::Slab* HostPool::take_empty_slab(std::size_t size) {
   return best;
 }
 
-HostPool::Slab* HostPool::grow(std::size_t size) {
+bool HostPool::grow(std::size_t size, std::unique_lock<std::mutex>& lock) {
   const std::size_t bytes = std::max(kSlabBytes, round_up(size, kHugePage));
   const auto over = [&] { return stats_.limit_bytes != 0 && stats_.reserved_bytes + bytes > stats_.limit_bytes; };
-  if (over()) drop_empty_slabs();
-  if (over()) return nullptr;
-  void* base = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (base == MAP_FAILED) return nullptr;
-  madvise(base, bytes, MADV_HUGEPAGE);  // fewer faults; refused where the kernel has none
+  std::vector<std::unique_ptr<Slab>> dropped;
+  if (over()) dropped = remove_empty_slabs();
+  const bool allowed = !over();
+  if (allowed) stats_.reserved_bytes += bytes;  // so that threads growing at once stay below the limit together
+  lock.unlock();
+  unmap(dropped);
+  char* base = allowed ? source_.map(bytes) : nullptr;
+  lock.lock();
+  if (base != nullptr) {
+    adopt(base, bytes);
+  } else if (allowed) {
+    stats_.reserved_bytes -= bytes;
+  }
+  return base != nullptr;
+}
+
+void HostPool::adopt(char* base, std::size_t bytes) {
   auto slab = std::make_unique<Slab>();
-  slab->base = static_cast<char*>(base);
+  slab->home = this;
+  slab->base = base;
   slab->size = bytes;
-  stats_.reserved_bytes += bytes;
-  retire_current();
-  current_ = slabs_.emplace_back(std::move(slab)).get();
-  return current_;
+  slab->touched = source_.maps_touched() ? bytes : 0;
+  stats_.touched_bytes += slab->touched;
+  slabs_.push_back(std::move(slab));
 }
 
 // What is left at the end of the current slab becomes a free range, like any other hole.
@@ -222,28 +311,42 @@ void HostPool::set_limit(std::size_t bytes) {
   NNTAP_CHECK(bytes == 0 || bytes >= kSlabBytes, InvalidArgument, "host_bytes=", bytes,
               " is below one slab: give at least ", kSlabBytes, " bytes (", kSlabBytes >> 20,
               " MiB), or None for no limit");
-  std::lock_guard<std::mutex> lock(mutex_);
-  stats_.limit_bytes = bytes;
-  if (bytes != 0 && stats_.reserved_bytes > bytes) drop_empty_slabs();
+  std::vector<std::unique_ptr<Slab>> dropped;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stats_.limit_bytes = bytes;
+    if (bytes != 0 && stats_.reserved_bytes > bytes) dropped = remove_empty_slabs();
+  }
+  unmap(dropped);
 }
 
 std::size_t HostPool::trim() {
-  std::lock_guard<std::mutex> lock(mutex_);
-  return drop_empty_slabs();
+  std::vector<std::unique_ptr<Slab>> dropped;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    dropped = remove_empty_slabs();
+  }
+  unmap(dropped);
+  std::size_t freed = 0;
+  for (const auto& slab : dropped) freed += slab->size;
+  return freed;
 }
 
-std::size_t HostPool::drop_empty_slabs() {
-  std::size_t freed = 0;
+std::vector<std::unique_ptr<Block::Slab>> HostPool::remove_empty_slabs() {
+  std::vector<std::unique_ptr<Slab>> removed;
   const auto keep = std::partition(slabs_.begin(), slabs_.end(), [](const auto& s) { return s->used != 0; });
   for (auto slab = keep; slab != slabs_.end(); ++slab) {
     if (slab->get() == current_) current_ = nullptr;
-    munmap((*slab)->base, (*slab)->size);
-    freed += (*slab)->size;
     stats_.touched_bytes -= (*slab)->touched;
+    stats_.reserved_bytes -= (*slab)->size;
+    removed.push_back(std::move(*slab));
   }
   slabs_.erase(keep, slabs_.end());
-  stats_.reserved_bytes -= freed;
-  return freed;
+  return removed;
+}
+
+void HostPool::unmap(const std::vector<std::unique_ptr<Slab>>& slabs) noexcept {
+  for (const auto& slab : slabs) source_.unmap(slab->base, slab->size);
 }
 
 HostPoolStats HostPool::stats() const {

@@ -1,6 +1,8 @@
 #pragma once
 
 // Host memory for records: slabs of touched pages, cut into blocks, used again.
+//
+// Every pool works alike; where its slabs come from is its source's business (pageable here, pinned in device/cuda).
 
 #include <chrono>
 #include <condition_variable>
@@ -28,6 +30,13 @@ class Block {
   ~Block() { release(); }
 
   void* data() const { return data_; }
+  std::size_t size() const { return size_; }
+
+  /// Its first `bytes`, rounded up to the alignment, as a block of their own; this one keeps the rest.
+  Block split(std::size_t bytes);
+
+  /// Returns it as memory that no device has touched, which need not wait for one.
+  void recycle() noexcept;
 
  private:
   friend class HostPool;
@@ -51,20 +60,44 @@ struct HostPoolStats {
   std::size_t limit_bytes = 0;     ///< 0: none
 };
 
-/// All host memory of the process's records. One instance, never destroyed: a record may outlive the interpreter.
+/// Where a pool's slabs come from. Called without the pool's lock, from several threads.
+class SlabSource {
+ public:
+  virtual ~SlabSource() = default;
+
+  /// Memory for a slab, or null when the system refuses.
+  virtual char* map(std::size_t bytes) noexcept = 0;
+  virtual void unmap(char* base, std::size_t bytes) noexcept = 0;
+
+  /// Whether map() gives pages that exist already; else the pool touches them as it cuts blocks.
+  virtual bool maps_touched() const { return false; }
+};
+
+/// Pools are never destroyed: a record may outlive the interpreter.
 ///
-/// One mutex guards everything; nothing is called with it held but the kernel. Slabs are only given back by trim(),
-/// or under a limit that they stand in the way of. Around fork() the mutex is held, so that a child finds a whole pool,
-/// with its own copy of every record.
+/// One mutex guards everything; nothing is called with it held but the kernel, for touching pages. Slabs are only given
+/// back by trim(), or under a limit that they stand in the way of. Around fork() the mutex is held, so that a child
+/// finds a whole pool, with its own copy of every record.
 class HostPool {
  public:
   static constexpr std::size_t kSlabBytes = std::size_t{32} << 20;
   static constexpr std::size_t kAlignment = 64;
 
+  /// Blocks of a pool with a quarantine are not used again when they come back, but handed out by take_returned().
+  HostPool(SlabSource& source, bool quarantine);
+  ~HostPool();
+
+  /// The pool of pageable memory.
   static HostPool& instance();
 
   /// A block of `bytes`, or an empty one (data() null) when the limit is reached or the system has no memory.
   Block acquire(std::size_t bytes);
+
+  /// The same from the slabs that are there.
+  Block acquire_without_growth(std::size_t bytes);
+
+  /// Adds slabs until `bytes` lie in slabs without records. False where the limit or the system does not allow it.
+  bool reserve(std::size_t bytes);
 
   /// Waits until some block has been returned or `patience` is over. Says whether one was returned.
   /// The caller must not hold the GIL.
@@ -77,29 +110,39 @@ class HostPool {
   /// Gives slabs without records back to the system. Returns their bytes.
   std::size_t trim();
 
+  /// Blocks that have come back to a pool with a quarantine since the last call. Call recycle() on each once no device
+  /// can touch it any more; one that is destroyed instead comes back to the quarantine.
+  std::vector<Block> take_returned();
+
   HostPoolStats stats() const;
 
  private:
   using Slab = Block::Slab;
   friend class Block;
 
-  HostPool();
-  void give_back(Slab* slab, char* data, std::size_t size) noexcept;
+  void give_back(Slab* slab, char* data, std::size_t size, bool clean) noexcept;
+  void unmap(const std::vector<std::unique_ptr<Slab>>& slabs) noexcept;
 
-  // All of these with mutex_ held.
+  // All of these with mutex_ held. grow() drops it while the source works.
+  Block find(std::size_t size);
   char* cut(Slab& slab, std::size_t size);
   Block lease(Slab& slab, char* data, std::size_t size);
+  void touch_up_to(Slab& slab, std::size_t end);
   bool fits(const Slab* slab, std::size_t size) const;
   Slab* take_empty_slab(std::size_t size);
-  Slab* grow(std::size_t size);
-  std::size_t drop_empty_slabs();
+  bool grow(std::size_t size, std::unique_lock<std::mutex>& lock);
+  void adopt(char* base, std::size_t bytes);
+  std::vector<std::unique_ptr<Slab>> remove_empty_slabs();
   void retire_current();
+  void free_block(Slab* slab, char* data, std::size_t size);
   void settle_returned();
   void add_range(Slab& slab, char* begin, std::size_t size);
   void drop_range(std::map<char*, std::pair<Slab*, std::size_t>>::iterator range);
   void forget_ranges(const Slab& slab);
   std::pair<Slab*, char*> take_range(std::size_t size);
 
+  SlabSource& source_;
+  const bool quarantine_;
   mutable std::mutex mutex_;
   std::condition_variable returned_;
   std::uint64_t returns_ = 0;
@@ -109,6 +152,12 @@ class HostPool {
   std::map<char*, std::pair<Slab*, std::size_t>> ranges_;
   std::set<std::pair<std::size_t, char*>> ranges_by_size_;
   std::size_t unsettled_ = 0;  // blocks returned whose ranges are not in ranges_ yet
+  struct Returned {
+    Slab* slab;
+    char* data;
+    std::size_t size;
+  };
+  std::vector<Returned> quarantined_;  // come back, and not yet taken by take_returned()
   HostPoolStats stats_;
 };
 

@@ -1,28 +1,77 @@
 #pragma once
 
+#include <chrono>
+#include <memory>
+
 #include "copy/layout.hpp"
 #include "copy/record.hpp"
 #include "copy/tensor_view.hpp"
 
 namespace nntap {
 
-/// What the engine asks of a kind of device. Implementations hold no reference to the source after a call returns,
-/// unless they have ordered its reuse on the device's own stream.
+class SynchronousDevice;
+class AsynchronousDevice;
+
+/// What the engine asks of a kind of device. Each is of one of the two kinds below.
 class Device {
  public:
   virtual ~Device() = default;
 
-  virtual DLDeviceType type() const = 0;
   virtual const char* name() const = 0;
 
-  /// Whether gather() can turn elements of one type into the other; equal types always work.
+  /// Whether a tensor with that memory is this device's.
+  virtual bool owns(const TensorView& source) const = 0;
+
+  /// Whether elements of one type can become the other.
   virtual bool can_cast(DLDataType from, DLDataType to) const = 0;
 
-  /// Copies the source, element by element in the plan's order, into the record's block, cast to its type.
-  virtual void gather(const TensorView& source, const GatherPlan& plan, Record& record) const = 0;
+  virtual const SynchronousDevice* synchronous() const { return nullptr; }
+  virtual const AsynchronousDevice* asynchronous() const { return nullptr; }
+};
 
-  /// Whether gather() would leave the record as it is.
+/// A copy is complete when copy() returns.
+class SynchronousDevice : public Device {
+ public:
+  const SynchronousDevice* synchronous() const final { return this; }
+
+  /// Copies the source, element by element in the plan's order, into the record's block, cast to its type.
+  virtual void copy(const TensorView& source, const GatherPlan& plan, Record& record) const = 0;
+
+  /// Whether copy() would leave the record as it is.
   virtual bool holds(const Record& record, const TensorView& source, const GatherPlan& plan) const = 0;
+};
+
+/// Copies are collected by the thread that records, then given to the device together, and land some time later.
+class AsynchronousDevice : public Device {
+ public:
+  const AsynchronousDevice* asynchronous() const final { return this; }
+
+  /// Takes note of a copy of the record's source to the host or, with `on_device`, to its own device, in the order of
+  /// torch's current stream. The source must live until submit() or discard() by the same thread. Returns null, or why
+  /// torch has to do it. Throws CudaError where recording must not go on.
+  virtual const char* enqueue(std::shared_ptr<Record> record, const GatherPlan& plan, bool on_device) const = 0;
+
+  /// Gives what this thread has enqueued to the device, in order. False when host memory ran out before its end; what
+  /// is left stays enqueued. Throws CudaError; what is left is forgotten then.
+  virtual bool submit() const = 0;
+
+  /// Forgets what this thread has enqueued and not submitted.
+  virtual void discard() const noexcept = 0;
+
+  /// Bytes of the first record that this thread has enqueued and not submitted; 0: there is none.
+  virtual std::size_t bytes_wanted() const = 0;
+
+  /// Bytes of host memory that all records hold.
+  virtual std::size_t host_bytes_in_use() const = 0;
+
+  /// Whether copies under way will make host memory free, whatever anybody drops.
+  virtual bool frees_memory() const = 0;
+
+  /// Waits until memory may be there again, or `patience` is over. The caller must not hold the GIL.
+  virtual void wait_for_memory(std::chrono::milliseconds patience) const = 0;
+
+  /// Starts the copies that are still collected for a larger one. Throws CudaError.
+  virtual void flush() const = 0;
 };
 
 }  // namespace nntap

@@ -30,6 +30,9 @@ void bind_memory(py::module_& m) {
       "The most the host pool may reserve, in bytes; 0 means no limit.");
   m.def("set_wait_seconds", set_stall_patience, py::arg("seconds"), "The longest a hook waits for host memory.");
   m.def(
+      "reserve_host", [](std::size_t size) { return HostPool::instance().reserve(size); }, py::arg("size"),
+      py::call_guard<py::gil_scoped_release>(), "Host memory for that many bytes of records; False: not to be had.");
+  m.def(
       "trim", [] { return HostPool::instance().trim(); }, py::call_guard<py::gil_scoped_release>(),
       "Gives slabs without records back to the system; returns their bytes.");
 }

@@ -39,8 +39,9 @@ PYBIND11_MODULE(_core, m) {
       "connect", [](py::module_ torch) { nntap::torch_seam::connect(torch.ptr()); }, py::arg("torch"),
       "Learns the types and the DLPack exchange API of the imported torch.");
   m.def(
-      "set_host_memory_error", [](py::type type) { nntap::set_host_memory_error_class(type.ptr()); }, py::arg("error"),
-      "The class to raise when host memory runs out.");
+      "set_errors",
+      [](py::type host_memory, py::type cuda) { nntap::set_error_classes(host_memory.ptr(), cuda.ptr()); },
+      py::arg("host_memory_error"), py::arg("cuda_error"), "The classes to raise.");
   m.attr("OUTPUT") = static_cast<int>(nntap::Slot::kOutput);
   m.attr("INPUTS") = static_cast<int>(nntap::Slot::kInputs);
 
@@ -51,4 +52,11 @@ PYBIND11_MODULE(_core, m) {
   nntap::init_handle_type(m.ptr());
   nntap::bind_memory(m);
   nntap::bind_build_info(m);
+  nntap::bind_cuda(m);
+
+  py::module_ testing = m.def_submodule("testing", "What tests drive the core with.");
+  nntap::bind_cuda_testing(testing);
+  nntap::bind_kernels(testing);
+  nntap::bind_simulator(testing);
+  nntap::bind_driver_table(testing);
 }

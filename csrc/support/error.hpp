@@ -18,6 +18,11 @@ struct HostMemoryError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// The CUDA driver refused something, or recording is not possible in the state it is in: nntap.CudaError.
+struct CudaError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
 /// A Python exception is already set and travels through C++ code.
 struct PythonErrorSet {};
 

@@ -15,12 +15,13 @@ from nntap._version import __version__
 if TYPE_CHECKING:
     from nntap.cache import Cache, CacheView, Entry
     from nntap.errors import (
+        CudaError,
         HostMemoryError,
         UnknownModuleError,
         UnsupportedNnsightError,
         UnsupportedTorchError,
     )
-    from nntap.memory import build_info, pool_stats, set_limits, trim
+    from nntap.memory import build_info, pool_stats, reserve, set_limits, trim
     from nntap.nnsight import install, installed, uninstall
     from nntap.standalone import capture
     from nntap.stats import Stats
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Cache": "nntap.cache",
     "CacheView": "nntap.cache",
+    "CudaError": "nntap.errors",
     "Entry": "nntap.cache",
     "HostMemoryError": "nntap.errors",
     "Stats": "nntap.stats",
@@ -39,6 +41,7 @@ _HOMES = {
     "install": "nntap.nnsight",
     "installed": "nntap.nnsight",
     "pool_stats": "nntap.memory",
+    "reserve": "nntap.memory",
     "set_limits": "nntap.memory",
     "trim": "nntap.memory",
     "uninstall": "nntap.nnsight",
@@ -47,6 +50,7 @@ _HOMES = {
 __all__ = [
     "Cache",
     "CacheView",
+    "CudaError",
     "Entry",
     "HostMemoryError",
     "Stats",
@@ -59,6 +63,7 @@ __all__ = [
     "install",
     "installed",
     "pool_stats",
+    "reserve",
     "set_limits",
     "trim",
     "uninstall",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from nntap.errors import HostMemoryError, UnsupportedTorchError
+import atexit
+
+from nntap.errors import CudaError, HostMemoryError, UnsupportedTorchError
 
 OLDEST_TORCH = "2.10"
 
@@ -24,8 +26,9 @@ def _connect() -> None:
 
 from nntap import _core  # noqa: E402
 
-_core.set_host_memory_error(HostMemoryError)
+_core.set_errors(HostMemoryError, CudaError)
 _connect()
+atexit.register(_core.stop_cuda)
 
 INPUTS = _core.INPUTS
 OUTPUT = _core.OUTPUT

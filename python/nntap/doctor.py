@@ -187,6 +187,24 @@ def _mib(size: float) -> str:
     return f"{size / 2**20:.1f} MiB"
 
 
+def _gpu() -> list[Check]:
+    import nntap
+
+    cuda = nntap.build_info()["cuda"]
+    if not cuda["installed"]:
+        return [Check("GPU", "ok", f"none: {cuda['problem']}")]
+    if cuda["problem"] is not None:
+        found = "none can be used: models on it are recorded by torch's own copies"
+        return [Check("GPU", "broken", found, cuda["problem"])]
+    checks = [Check("GPU driver", "ok", f"for CUDA {cuda['driver']}")]
+    for number, device in enumerate(cuda["devices"]):
+        capability = ".".join(map(str, device["capability"]))
+        found = f"{device['name']}, compute capability {capability}, kernel {device['kernel']}"
+        status: Status = "broken" if device["kernel"] == "none" else "ok"
+        checks.append(Check(f"GPU {number}", status, found, "its tensors are recorded by torch's own copies"))
+    return checks
+
+
 def _nnsight() -> list[Check]:
     version = _version_of("nnsight")
     get = 'pip install "nntap[nnsight]"'
@@ -242,6 +260,7 @@ _CHECKS: tuple[tuple[str, Callable[[], list[Check]], bool], ...] = (
     ("compiled core", _core, True),
     ("capture", _capture, True),
     ("pool", _pools, False),
+    ("GPU", _gpu, False),
     ("nnsight", _nnsight, False),
     ("transformers", _transformers, False),
     ("demo weights", _weights, False),

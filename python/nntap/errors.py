@@ -14,6 +14,10 @@ class HostMemoryError(MemoryError):
     """A record found no host memory, or the limit was reached and nobody could free any."""
 
 
+class CudaError(RuntimeError):
+    """The CUDA driver refused something, or recording is not possible in the state it is in; names the call."""
+
+
 class UnsupportedTorchError(ImportError):
     """The installed torch cannot serve the core; names the versions that can."""
 

@@ -6,55 +6,109 @@ from types import EllipsisType, NoneType
 from typing import Any
 
 from nntap import _core
+from nntap.errors import HostMemoryError
+
+_Bytes = int | EllipsisType | None
 
 
-def set_limits(*, host_bytes: int | EllipsisType | None = ..., wait_seconds: float | EllipsisType = ...) -> None:
-    """Limits the host memory of records, for the whole process. What is not given stays as it is.
+def set_limits(
+    *,
+    host_bytes: _Bytes = ...,
+    wait_seconds: float | EllipsisType = ...,
+    pinned_bytes: _Bytes = ...,
+    device_bytes: int | EllipsisType = ...,
+) -> None:
+    """Limits the memory of records, for the whole process. What is not given stays as it is.
 
     Args:
-        host_bytes: The most bytes of slabs the pool may hold, at least one slab (``pool_stats()["slab_bytes"]``).
-            ``None`` removes the limit. When a record finds no room under it, the hook collects garbage and then,
-            while other threads hold records that they could drop, waits (a stall, counted in ``cache.stats``); when
-            nobody can free any it raises `HostMemoryError` at once.
+        host_bytes: The most bytes of slabs the pool of ordinary host memory may hold, at least one slab
+            (``pool_stats()["slab_bytes"]``). ``None`` removes the limit. When a record finds no room under it, the hook
+            collects garbage and then, while other threads hold records that they could drop, waits (a stall, counted
+            in ``cache.stats``); when nobody can free any it raises `HostMemoryError` at once.
         wait_seconds: The longest one stall may last, in seconds, before it raises `HostMemoryError`; 30 at the start.
+        pinned_bytes: The most bytes of pinned slabs, which records of CUDA tensors are copied into; at least one slab.
+            ``None`` removes the limit; half of the machine's memory at the start. Past it, records pass through
+            staging memory of 64 MiB into ordinary host memory.
+        device_bytes: The most bytes of each GPU's memory that records pass through; 512 MiB at the start. Taken as
+            needed. Where a burst of activations is larger, the model waits for the link, on the GPU.
 
     Raises:
         TypeError: If a limit is not a number.
-        ValueError: If ``host_bytes`` is below one slab or ``wait_seconds`` is negative. No limit is changed then.
+        ValueError: If ``host_bytes`` or ``pinned_bytes`` is below one slab, ``device_bytes`` below 1 MiB or
+            ``wait_seconds`` negative. No limit is changed then.
     """
-    if isinstance(host_bytes, bool) or not isinstance(host_bytes, (int, NoneType, EllipsisType)):
-        raise TypeError(f"host_bytes={host_bytes!r} is not allowed: give a whole number of bytes, or None")
+    slab = _core.pool_stats()["slab_bytes"]
+    _check_bytes("host_bytes", host_bytes, slab, "one slab")
+    _check_bytes("pinned_bytes", pinned_bytes, slab, "one slab")
+    _check_bytes("device_bytes", device_bytes, 1 << 20, "1 MiB")
+    if device_bytes is None:
+        raise TypeError("device_bytes=None is not allowed: give a whole number of bytes")
     if isinstance(wait_seconds, bool) or not isinstance(wait_seconds, (int, float, EllipsisType)):
         raise TypeError(f"wait_seconds={wait_seconds!r} is not allowed: give a number of seconds")
-    if isinstance(host_bytes, int) and host_bytes < 1:
-        raise ValueError(f"host_bytes={host_bytes} is not allowed: give at least one slab, or None for no limit")
-    before = _core.pool_stats()["limit_bytes"]
+    if not isinstance(wait_seconds, EllipsisType):
+        _core.set_wait_seconds(wait_seconds)  # refuses what is negative, before anything is changed
     if not isinstance(host_bytes, EllipsisType):
         _core.set_host_limit(host_bytes or 0)
-    try:
-        if not isinstance(wait_seconds, EllipsisType):
-            _core.set_wait_seconds(wait_seconds)
-    except ValueError:
-        _core.set_host_limit(before)
-        raise
+    if not isinstance(pinned_bytes, EllipsisType):
+        _core.set_pinned_limit(pinned_bytes or 0)
+    if not isinstance(device_bytes, EllipsisType):
+        _core.set_device_limit(device_bytes)
+
+
+def _check_bytes(name: str, value: Any, least: int, least_in_words: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, NoneType, EllipsisType)):
+        raise TypeError(f"{name}={value!r} is not allowed: give a whole number of bytes, or None")
+    if isinstance(value, int) and value < least:
+        raise ValueError(
+            f"{name}={value} is not allowed: give at least {least_in_words} ({least}), or None for no limit"
+        )
+
+
+def reserve(nbytes: int) -> None:
+    """Takes memory for that many bytes of records now, so that the first recording need not.
+
+    Pinned memory where there is a GPU (about a tenth of a second a GiB), ordinary host memory otherwise.
+
+    Args:
+        nbytes: Bytes of records to come, as they will be recorded.
+
+    Raises:
+        TypeError: If it is not a whole number.
+        ValueError: If it is negative.
+        HostMemoryError: If the limit or the system does not allow it.
+    """
+    if isinstance(nbytes, bool) or not isinstance(nbytes, int):
+        raise TypeError(f"nbytes={nbytes!r} is not allowed: give a whole number of bytes")
+    if nbytes < 0:
+        raise ValueError(f"nbytes={nbytes} is not allowed: give a number from 0 on")
+    if not (_core.reserve_pinned(nbytes) if _core.cuda_info()["problem"] is None else _core.reserve_host(nbytes)):
+        raise HostMemoryError(
+            f"no host memory for {nbytes} bytes of records: raise the limit with nntap.set_limits(...), or record less"
+        )
 
 
 def pool_stats() -> dict[str, Any]:
-    """What the host pool holds now.
+    """What the pools hold now, in bytes.
 
     Returns:
-        ``slabs`` (a count), ``slab_bytes`` (the size of an ordinary slab), ``reserved_bytes`` (all slabs; what the
-        limit counts), ``touched_bytes`` (of them, pages that exist), ``used_bytes`` (blocks that records live in),
-        ``peak_bytes`` (the most that has been), ``limit_bytes`` (``None`` where there is none) and ``wait_seconds``.
+        Of ordinary host memory: ``slabs`` (a count), ``slab_bytes`` (the size of an ordinary slab), ``reserved_bytes``
+        (all slabs; what the limit counts), ``touched_bytes`` (of them, pages that exist), ``used_bytes`` (blocks that
+        records live in), ``peak_bytes`` (the most that has been), ``limit_bytes`` (``None`` where there is none) and
+        ``wait_seconds``. ``pinned``: ``reserved_bytes``, ``used_bytes``, ``peak_bytes`` and ``limit_bytes`` of pinned
+        memory. ``devices``: for each GPU that was recorded on ``device`` (its number), ``chunk_bytes``,
+        ``device_bytes`` (its memory that chunks take), ``peak_device_bytes``, ``copies`` and ``bytes_copied`` to the
+        host, and ``gpu_waits`` (how often a stream waited for the link). ``device_limit_bytes``: of each GPU.
     """
     stats = _core.pool_stats()
-    stats["limit_bytes"] = stats["limit_bytes"] or None
-    return stats
+    cuda = _core.cuda_stats()
+    for pool in (stats, cuda["pinned"]):
+        pool["limit_bytes"] = pool["limit_bytes"] or None
+    return {**stats, **cuda, "device_limit_bytes": _core.device_limit()}
 
 
 def trim() -> int:
-    """Gives slabs in which no record lives back to the system. Returns their bytes."""
-    return _core.trim()
+    """Gives memory in which no record lives, or is on its way, back to the system and to torch. Returns its bytes."""
+    return _core.trim() + _core.trim_cuda()
 
 
 def build_info() -> dict[str, Any]:
@@ -62,6 +116,9 @@ def build_info() -> dict[str, Any]:
 
     Returns:
         ``version``, ``compiler``, ``dlpack`` (the version of its header), ``cpu_casts`` (the instructions that casts
-        on the CPU use) and ``devices`` (the kinds of device with a fast path).
+        on the CPU use), ``devices`` (the kinds of device with a fast path), ``cuda_architectures`` (what CUDA kernels
+        were compiled for; ``ptx_80`` is for GPUs newer than all others named) and ``cuda``: ``installed`` (whether there is
+        an NVIDIA driver), ``problem`` (why no GPU can be used, or ``None``) and, where one can, ``driver`` (the CUDA version it is for) and ``devices`` (``name``,
+        ``capability`` and the ``kernel`` that fits, of each).
     """
-    return _core.build_info()
+    return {**_core.build_info(), "cuda": _core.cuda_info()}

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from nntap import _core
 from nntap.core import INPUTS, OUTPUT, Recorder
 from nntap.nest import rebuild
 from nntap.slow import slow_snapshot
@@ -27,6 +28,7 @@ _DLPACK = {
     }.items()
     if hasattr(torch, name)
 }
+_DLPACK_DEVICES = {"cpu": 1, "cuda": 2}
 _DTYPES = {str(dtype).removeprefix("torch."): dtype for dtype in _DLPACK}
 _ALIASES = {
     "float": torch.float32,
@@ -130,18 +132,28 @@ class Options:
 
     def recorder(self, paths: int) -> Recorder:
         """A recorder of that many module paths."""
+        if self.dtype is not None and self.dtype == getattr(torch, "float8_e4m3fn", None):
+            _core.set_e4m3fn_saturates(not torch.tensor(1e6).to(self.dtype).isnan().item())
         return Recorder(
             paths,
             slow_snapshot(self.device, self.dtype, self.detach),
             rebuild,
             pairs=self.include_output and self.include_inputs,
             dtype=None if self.dtype is None else _DLPACK[self.dtype],
+            target=None if self.device is None else self._target(self.device),
             slow_reason=self._slow_reason(),
         )
 
     def _slow_reason(self) -> str | None:
         if not self.detach:
             return "detach=False"
-        if self.device is not None and self.device.type != "cpu":
+        if self.device is not None and self.device.type not in _DLPACK_DEVICES:
             return f"target device {self.device.type}"
         return None
+
+    @staticmethod
+    def _target(device: torch.device) -> tuple[int, int]:
+        index = device.index
+        if device.type == "cuda" and index is None:
+            index = torch.cuda.current_device()
+        return _DLPACK_DEVICES.get(device.type, 0), index or 0

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "copy/dtype.hpp"
+#include "device/cpu/features.hpp"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -95,15 +96,8 @@ void cast_portable(const void* source, void* out, std::size_t count) {
 #define NNTAP_AVX2 __attribute__((target("avx2,f16c")))
 #define NNTAP_AVX512 __attribute__((target("avx512f,avx512bw,avx512vl,avx2,f16c")))
 
-bool has_avx2() {
-  static const bool has = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("f16c");
-  return has;
-}
-bool has_avx512() {
-  static const bool has = has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-                          __builtin_cpu_supports("avx512vl");
-  return has;
-}
+bool has_avx2() { return cpu_features().avx2; }
+bool has_avx512() { return cpu_features().avx512; }
 
 // float32 in registers is the middle of every conversion: load<From> widens 8 or 16 elements to it, store<To> narrows.
 struct Avx2 {

@@ -98,14 +98,15 @@ class Converter {
   CastFn cast_;
 };
 
-class CpuDevice final : public Device {
+class CpuDevice final : public SynchronousDevice {
  public:
-  DLDeviceType type() const override { return kDLCPU; }
   const char* name() const override { return "cpu"; }
+
+  bool owns(const TensorView& source) const override { return source.device.device_type == kDLCPU; }
 
   bool can_cast(DLDataType from, DLDataType to) const override { return from == to || find_cast(from, to) != nullptr; }
 
-  void gather(const TensorView& source, const GatherPlan& plan, Record& record) const override {
+  void copy(const TensorView& source, const GatherPlan& plan, Record& record) const override {
     const Converter converter(source.dtype, record.dtype);
     char* out = static_cast<char*>(record.block.data());
     for_each_run(source, plan, [&](const char* at, std::int64_t stride, std::size_t count) {

@@ -4,7 +4,7 @@
 
 namespace nntap {
 
-/// The host itself: a copy is complete when gather() returns.
+/// The host itself.
 const Device& cpu_device();
 
 }  // namespace nntap

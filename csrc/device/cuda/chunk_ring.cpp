@@ -1,0 +1,97 @@
+#include "device/cuda/chunk_ring.hpp"
+
+#include <algorithm>
+
+#include "device/cuda/check.hpp"
+#include "device/cuda/edges.hpp"
+#include "device/cuda/settings.hpp"
+
+namespace nntap::cuda {
+namespace {
+
+constexpr std::size_t kSmallestChunk = std::size_t{512} << 10;
+constexpr std::size_t kFewChunks = 4;
+constexpr std::size_t kPlenty = 32;  // chunks that must be free for one more
+
+}  // namespace
+
+ChunkRing::ChunkRing(const Driver& driver, DLDevice device) : driver_(driver), device_(device) {}
+
+bool ChunkRing::prepare() {
+  if (count_ > 0) return true;
+  const std::size_t wanted = settings.chunk_bytes;
+  for (std::size_t bytes = wanted; bytes >= std::min(wanted, kSmallestChunk); bytes /= 2) {
+    if (auto chunk = allocate(bytes)) {
+      chunk_bytes_ = bytes;
+      idle_.push_back(std::move(chunk));
+      return true;
+    }
+  }
+  return false;
+}
+
+std::unique_ptr<Chunk> ChunkRing::take(Stream stream) {
+  const bool ready = !idle_.empty() && landed(*idle_.front());
+  if (!ready) {
+    if (auto chunk = grow()) return chunk;
+    if (idle_.empty()) return nullptr;
+  }
+  Chunk& next = *idle_.front();
+  if (!ready && keeps(Edge::gathers_wait_for_chunk)) {
+    check(driver_, "cuStreamWaitEvent", driver_.stream_wait_event(stream, next.landed.get(), 0));
+  }
+  gpu_waits_ += ready ? 0 : 1;
+  auto chunk = std::move(idle_.front());
+  idle_.pop_front();
+  return chunk;
+}
+
+void ChunkRing::put(std::unique_ptr<Chunk> chunk) { idle_.push_back(std::move(chunk)); }
+
+std::size_t ChunkRing::trim() {
+  std::size_t freed = 0;
+  while (!idle_.empty() && landed(*idle_.front())) {
+    freed += idle_.front()->bytes;
+    idle_.pop_front();
+    --count_;
+  }
+  full_ = false;
+  return freed;
+}
+
+bool ChunkRing::landed(const Chunk& chunk) const {
+  if (chunk.landed == nullptr) return true;
+  const Result result = driver_.event_query(chunk.landed.get());
+  if (result != kNotReady) check(driver_, "cuEventQuery", result);
+  return result == kSuccess;
+}
+
+// Past the first chunks only while the device has plenty left: the model may need it later, and the link is no slower
+// with a few.
+bool ChunkRing::may_grow() const {
+  if (full_ || (count_ + 1) * chunk_bytes_ > std::max<std::size_t>(settings.device_bytes, chunk_bytes_)) return false;
+  if (count_ < kFewChunks) return true;
+  std::size_t free = 0, total = 0;
+  check(driver_, "cuMemGetInfo", driver_.memory_info(&free, &total));
+  return free / kPlenty >= chunk_bytes_;
+}
+
+std::unique_ptr<Chunk> ChunkRing::grow() {
+  if (!may_grow()) return nullptr;
+  auto chunk = allocate(chunk_bytes_);
+  full_ = chunk == nullptr;
+  return chunk;
+}
+
+std::unique_ptr<Chunk> ChunkRing::allocate(std::size_t bytes) {
+  auto chunk = std::make_unique<Chunk>();
+  chunk->memory = torch_services.allocate(device_, bytes);
+  if (chunk->memory.data() == nullptr) return nullptr;
+  chunk->base = static_cast<char*>(chunk->memory.data());
+  chunk->bytes = bytes;
+  ++count_;
+  peak_bytes_ = std::max(peak_bytes_, count_ * std::max(bytes, chunk_bytes_));
+  return chunk;
+}
+
+}  // namespace nntap::cuda

@@ -1,0 +1,69 @@
+#pragma once
+
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "device/cuda/event_pool.hpp"
+#include "device/torch_services.hpp"
+
+namespace nntap::cuda {
+
+/// A piece of device memory that activations are gathered into.
+struct Chunk {
+  DeviceMemory memory;
+  char* base = nullptr;
+  std::size_t bytes = 0;
+  std::shared_ptr<EventT> landed;  ///< behind its last copy to the host; null: never copied from
+};
+
+/// The chunks of one device, from torch's allocator, used one after the other. Guarded by its lane's mutex, with the
+/// device's context current.
+class ChunkRing {
+ public:
+  ChunkRing(const Driver& driver, DLDevice device);
+
+  /// Makes sure that there is a chunk, of the settings' size or, where the device has no room for it, a smaller one.
+  /// False where it has no room at all.
+  bool prepare();
+
+  /// The size of every chunk; valid after prepare().
+  std::size_t chunk_bytes() const { return chunk_bytes_; }
+
+  /// A chunk that the stream may fill: one whose copy has landed, else a new one, else, up to the limit, the one whose
+  /// copy began first; the stream then waits for that copy, on the device. Null when all are being filled.
+  std::unique_ptr<Chunk> take(Stream stream);
+
+  /// Takes a chunk back, with the event behind its copy.
+  void put(std::unique_ptr<Chunk> chunk);
+
+  /// Gives chunks whose copies have landed back to torch. Returns their bytes.
+  std::size_t trim();
+
+  /// Gives all chunks back to torch. No copy may be in flight.
+  void clear() { idle_.clear(); }
+
+  /// How often take() made a stream wait.
+  std::size_t gpu_waits() const { return gpu_waits_; }
+
+  /// Bytes of all chunks, those being filled included.
+  std::size_t bytes() const { return count_ * chunk_bytes_; }
+  std::size_t peak_bytes() const { return peak_bytes_; }
+
+ private:
+  bool landed(const Chunk& chunk) const;
+  std::unique_ptr<Chunk> allocate(std::size_t bytes);
+  bool may_grow() const;
+  std::unique_ptr<Chunk> grow();
+
+  const Driver& driver_;
+  DLDevice device_;
+  std::size_t chunk_bytes_ = 0;
+  std::size_t count_ = 0;
+  std::size_t peak_bytes_ = 0;
+  std::size_t gpu_waits_ = 0;
+  bool full_ = false;                        // the device had no room for one more
+  std::deque<std::unique_ptr<Chunk>> idle_;  // by the begin of their copies, oldest first
+};
+
+}  // namespace nntap::cuda

@@ -1,0 +1,371 @@
+#include "device/cuda/lane.hpp"
+
+#include <algorithm>
+
+#include "copy/dtype.hpp"
+#include "device/cuda/check.hpp"
+#include "device/cuda/edges.hpp"
+#include "device/cuda/kernels/gather_job.hpp"
+#include "device/cuda/pinned_pool.hpp"
+#include "device/cuda/platform.hpp"
+#include "device/cuda/staging.hpp"
+#include "support/event_log.hpp"
+
+namespace nntap::cuda {
+
+/// The jobs of one launch. What has not been launched when it is destroyed never runs.
+class Lane::Batch {
+ public:
+  Batch(const Launcher& launcher, Stream stream) : launcher_(launcher), stream_(stream) {}
+
+  void add(const Record& record, const GatherPlan& plan, char* out, std::int64_t first, std::int64_t count) {
+    if (jobs_.jobs == kMaxJobs) launch();
+    jobs_.job[jobs_.jobs++] =
+        gather_job(record.source, plan, record.dtype, out, first, count, torch_services.e4m3fn_saturates);
+  }
+  void launch() { launcher_.launch(jobs_, stream_); }
+
+ private:
+  const Launcher& launcher_;
+  const Stream stream_;
+  GatherBatch jobs_{};
+};
+
+// ---- opening and closing ----
+
+std::shared_ptr<Lane> Lane::open(const Driver& driver, int device, DLDevice memory) {
+  auto lane = std::make_shared<Lane>(driver, memory);
+  lane->device_ = device;
+  DeviceId id = 0;
+  check(driver, "cuDeviceGet", driver.device_get(&id, device));
+  check(driver, "cuDevicePrimaryCtxRetain", driver.primary_context_retain(&lane->context_, id));
+  const ContextScope scope(driver, lane->context_);
+  check(driver, "cuStreamCreate", driver.stream_create(&lane->side_, kStreamNonBlocking));
+  lane->events_ = std::make_shared<EventPool>(driver);
+  lane->launcher_ = std::make_unique<Launcher>(driver, id);
+  PinnedPool::instance().attach(driver, lane->context_);
+  PinnedPool::instance().quarantine().watch(driver, lane->context_, lane->side_, lane->events_, true);
+  return lane;
+}
+
+Lane::Lane(const Driver& driver, DLDevice memory) : driver_(driver), ring_(driver, memory) {}
+
+Lane::~Lane() { close(); }
+
+void Lane::drain() noexcept {
+  try {
+    flush();
+  } catch (const CudaError&) {  // the transfers say so
+  }
+  Staging::instance().drain();
+  std::unique_lock<std::mutex> lock(mutex_);
+  closed_ = true;
+  changed_.wait(lock, [&] { return waiters_ == 0; });
+  bool drained = true;
+  if (side_ != nullptr && keeps(Edge::close_drains)) {
+    driver_.context_push(context_);
+    drained = driver_.stream_synchronize(side_) == kSuccess;
+    Context popped;
+    driver_.context_pop(&popped);
+  }
+  for (const auto& known : on_the_way_) {
+    const auto transfer = known.lock();
+    if (transfer == nullptr || transfer->state_ != Transfer::State::kOnTheWay) continue;
+    transfer->state_ = drained ? Transfer::State::kLanded : Transfer::State::kFailed;
+    transfer->error_ = "the device was released before the copy landed";
+    transfer->landed_.reset();
+  }
+  on_the_way_.clear();
+}
+
+void Lane::close() noexcept {
+  if (context_ == nullptr) return;
+  drain();
+  std::lock_guard<std::mutex> lock(mutex_);
+  PinnedPool::instance().quarantine().forget(context_);
+  driver_.context_push(context_);
+  fillings_.clear();
+  ring_.clear();
+  if (side_ != nullptr) driver_.stream_destroy(side_);
+  if (events_ != nullptr) events_->close();
+  Context popped;
+  driver_.context_pop(&popped);
+  DeviceId id = 0;
+  if (driver_.device_get(&id, device_) == kSuccess) driver_.primary_context_release(id);
+  context_ = nullptr;
+}
+
+void Lane::check_usable() const { NNTAP_CHECK(!closed_, CudaError, "device ", device_, " has been released"); }
+
+// ---- recording ----
+
+bool Lane::prepare(Stream stream, bool needs_chunks) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  check_usable();
+  const ContextScope scope(driver_, context_);
+  int capturing = kStreamNotCapturing;
+  check(driver_, "cuStreamIsCapturing", driver_.stream_is_capturing(stream, &capturing));
+  NNTAP_CHECK(
+      capturing == kStreamNotCapturing, CudaError,
+      "a CUDA graph is being captured on the stream of this module: a record would be made once, at capture, and "
+      "not when the graph runs. Record outside torch.cuda.graph() and without mode='reduce-overhead'");
+  if (stream != watched_ || !watching_) {
+    PinnedPool::instance().quarantine().watch(driver_, context_, stream, events_, false);
+    watched_ = stream;
+    watching_ = true;
+  }
+  return !needs_chunks || ring_.prepare();
+}
+
+bool Lane::submit(std::vector<Pending>& work, std::size_t& next) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  check_usable();
+  const ContextScope scope(driver_, context_);
+  const Stream stream = work[next].stream;
+  const LoggedScope logged("launch gathers", work[next].record->nbytes);
+  Batch batch(*launcher_, stream);
+  for (; next < work.size() && work[next].lane.get() == this && work[next].stream == stream; ++next) {
+    if (!place(work[next], batch)) {
+      batch.launch();
+      return false;
+    }
+  }
+  batch.launch();
+  return true;
+}
+
+bool Lane::place(Pending& item, Batch& batch) {
+  Record& record = *item.record;
+  if (record.on_device.data() != nullptr) {
+    batch.add(record, item.plan, static_cast<char*>(record.on_device.data()), 0, item.plan.numel);
+    return true;
+  }
+  if (record.nbytes > ring_.chunk_bytes()) return place_large(item, batch);
+  Filling* filling = filling_with_room(item.stream, record.nbytes, batch);
+  char* out = filling == nullptr ? nullptr : filling->add(item.record);
+  if (out == nullptr) return false;
+  batch.add(record, item.plan, out, 0, item.plan.numel);
+  return true;
+}
+
+// Each piece has a chunk of its own, whose copy goes to its place in the record's memory.
+bool Lane::place_large(Pending& item, Batch& batch) {
+  Record& record = *item.record;
+  if (record.block.data() == nullptr) {
+    record.block = PinnedPool::instance().acquire(record.nbytes);
+    item.staged = record.block.data() == nullptr;
+    if (item.staged) record.block = HostPool::instance().acquire(record.nbytes);
+    if (record.block.data() == nullptr) return false;
+  }
+  const std::size_t element = item_size(record.dtype);
+  const std::size_t piece = ring_.chunk_bytes() / element * element;
+  while (item.placed < record.nbytes) {
+    const std::size_t bytes = std::min(piece, record.nbytes - item.placed);
+    close_filling(item.stream, batch);
+    Block region = item.staged ? PinnedPool::instance().acquire_staging(ring_.chunk_bytes()) : Block();
+    if (item.staged && region.data() == nullptr) return false;
+    Filling& filling = open_filling(item.stream, std::move(region), item.staged);
+    char* out = filling.add_piece(item.record, item.placed, bytes);
+    batch.add(record, item.plan, out, static_cast<std::int64_t>(item.placed / element),
+              static_cast<std::int64_t>(bytes / element));
+    close_filling(item.stream, batch);
+    item.placed += bytes;
+  }
+  return true;
+}
+
+// Null where there is no memory on the host.
+Filling* Lane::filling_with_room(Stream stream, std::size_t bytes, Batch& batch) {
+  Filling* filling = filling_on(stream);
+  if (filling != nullptr && filling->room() >= bytes) return filling;
+  close_filling(stream, batch);
+  Block region = PinnedPool::instance().acquire(ring_.chunk_bytes());
+  const bool staged = region.data() == nullptr;
+  if (staged) region = PinnedPool::instance().acquire_staging(ring_.chunk_bytes());
+  return region.data() == nullptr ? nullptr : &open_filling(stream, std::move(region), staged);
+}
+
+Filling* Lane::filling_on(Stream stream) {
+  const auto found = std::find_if(fillings_.begin(), fillings_.end(),
+                                  [=](const auto& filling) { return filling->stream() == stream; });
+  return found == fillings_.end() ? nullptr : found->get();
+}
+
+void Lane::close_filling(Stream stream, Batch& batch) {
+  Filling* filling = filling_on(stream);
+  if (filling == nullptr) return;
+  batch.launch();
+  flush(*filling);
+}
+
+Filling& Lane::open_filling(Stream stream, Block region, bool staged) {
+  auto chunk = ring_.take(stream);
+  while (chunk == nullptr) {  // all are being filled, on other streams
+    NNTAP_CHECK(!fillings_.empty(), CudaError, "no chunk of device ", device_, " is left after errors of the driver");
+    flush(*fillings_.front());
+    chunk = ring_.take(stream);
+  }
+  auto transfer = std::make_shared<Transfer>(shared_from_this());
+  fillings_.push_back(
+      std::make_unique<Filling>(std::move(chunk), stream, std::move(transfer), std::move(region), staged));
+  return *fillings_.back();
+}
+
+// ---- copying ----
+
+void Lane::flush() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (fillings_.empty()) return;
+  const ContextScope scope(driver_, context_);
+  while (!fillings_.empty()) flush(*fillings_.front());
+}
+
+void Lane::flush(Filling& filling) {
+  const auto at =
+      std::find_if(fillings_.begin(), fillings_.end(), [&](const auto& each) { return each.get() == &filling; });
+  const std::unique_ptr<Filling> taken = std::move(*at);
+  fillings_.erase(at);
+  if (taken->empty()) return put_back(*taken);
+  try {
+    enqueue_copy(*taken);
+  } catch (const CudaError& error) {
+    abandon(*taken, error.what());
+    throw;
+  }
+}
+
+void Lane::put_back(Filling& filling) {
+  filling.region_.recycle();
+  ring_.put(std::move(filling.chunk_));
+}
+
+void Lane::enqueue_copy(Filling& filling) {
+  const LoggedScope logged("enqueue copy", filling.used_);
+  const auto gathered = events_->take();
+  const auto landed = events_->take();
+  if (keeps(Edge::record_gathered)) {
+    check(driver_, "cuEventRecord", driver_.event_record(gathered.get(), filling.stream_));
+  }
+  if (keeps(Edge::copy_waits_for_gathers)) {
+    check(driver_, "cuStreamWaitEvent", driver_.stream_wait_event(side_, gathered.get(), 0));
+  }
+  const auto base = reinterpret_cast<DevicePtr>(filling.chunk_->base);
+  check(driver_, "cuMemcpyDtoHAsync", driver_.copy_to_host(filling.host_, base, filling.used_, side_));
+  if (keeps(Edge::record_landed)) check(driver_, "cuEventRecord", driver_.event_record(landed.get(), side_));
+  ++stats_.copies;
+  stats_.bytes_copied += filling.used_;
+
+  Transfer& transfer = *filling.transfer_;
+  transfer.state_ = filling.staged_ ? Transfer::State::kStaged : Transfer::State::kOnTheWay;
+  transfer.landed_ = landed;
+  filling.chunk_->landed = landed;
+  remember(filling.transfer_);
+  if (filling.staged_) {
+    Staging::instance().enqueue({shared_from_this(), filling.transfer_, landed, std::move(filling.region_),
+                                 std::move(filling.parts_), std::move(filling.records_)});
+  }
+  put_back(filling);
+}
+
+void Lane::remember(const std::shared_ptr<Transfer>& transfer) {
+  const auto done = [](const std::weak_ptr<Transfer>& each) {
+    const auto known = each.lock();
+    return known == nullptr || known->state_ == Transfer::State::kLanded;
+  };
+  on_the_way_.erase(std::remove_if(on_the_way_.begin(), on_the_way_.end(), done), on_the_way_.end());
+  on_the_way_.push_back(transfer);
+}
+
+// The copy could not be enqueued whole. Its records are lost; the chunk and its region are used again only if nothing
+// of the device can still be at them.
+void Lane::abandon(Filling& filling, const char* error) noexcept {
+  filling.transfer_->state_ = Transfer::State::kFailed;
+  filling.transfer_->error_ = error;
+  const bool idle =
+      driver_.stream_synchronize(filling.stream_) == kSuccess && driver_.stream_synchronize(side_) == kSuccess;
+  if (idle) {
+    filling.chunk_->landed = nullptr;
+    return put_back(filling);
+  }
+  (void)filling.chunk_.release();
+  (void)new Block(std::move(filling.region_));
+}
+
+// ---- landing ----
+
+void Lane::wait_for(Transfer& transfer) {
+  using State = Transfer::State;
+  std::shared_ptr<EventT> landed;
+  {
+    std::unique_lock<std::mutex> lock(mutex_);
+    if (transfer.state_ == State::kOpen && keeps(Edge::reader_flushes)) flush_of(transfer);
+    if (keeps(Edge::staging_reader_waits)) changed_.wait(lock, [&] { return transfer.state_ != State::kStaged; });
+    NNTAP_CHECK(transfer.state_ != State::kFailed, CudaError, "a record never reached the host: ", transfer.error_);
+    if (transfer.state_ != State::kOnTheWay || !keeps(Edge::reader_waits_for_landing)) return;
+    landed = transfer.landed_;
+    ++waiters_;
+  }
+  settle(transfer, landed, [] {});
+}
+
+void Lane::flush_of(Transfer& transfer) {
+  const auto found = std::find_if(fillings_.begin(), fillings_.end(),
+                                  [&](const auto& filling) { return filling->transfer().get() == &transfer; });
+  if (found == fillings_.end()) return;
+  const ContextScope scope(driver_, context_);
+  flush(**found);
+}
+
+void Lane::finish(Transfer& transfer, const std::shared_ptr<EventT>& landed,
+                  const std::function<void()>& copy) noexcept {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    ++waiters_;
+  }
+  try {
+    settle(transfer, keeps(Edge::staging_waits_for_landing) ? landed : nullptr, copy);
+  } catch (const CudaError&) {  // kept in the transfer
+  }
+}
+
+// Waits for the device without the mutex, and gives the transfer its end.
+void Lane::settle(Transfer& transfer, std::shared_ptr<EventT> landed, const std::function<void()>& copy) {
+  std::string error;
+  try {
+    const LoggedScope logged("wait for landing", 0);
+    const ContextScope scope(driver_, context_);
+    if (landed != nullptr) check(driver_, "cuEventSynchronize", driver_.event_synchronize(landed.get()));
+    copy();
+  } catch (const CudaError& failure) {
+    error = failure.what();
+  }
+  landed.reset();
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    transfer.state_ = error.empty() ? Transfer::State::kLanded : Transfer::State::kFailed;
+    transfer.error_ = error;
+    transfer.landed_.reset();
+    --waiters_;
+  }
+  changed_.notify_all();
+  NNTAP_CHECK(error.empty(), CudaError, "a record never reached the host: ", error);
+}
+
+std::size_t Lane::trim() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  if (closed_) return 0;
+  const ContextScope scope(driver_, context_);
+  return ring_.trim();
+}
+
+LaneStats Lane::stats() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  LaneStats stats = stats_;
+  stats.chunk_bytes = ring_.chunk_bytes();
+  stats.device_bytes = ring_.bytes();
+  stats.peak_device_bytes = ring_.peak_bytes();
+  stats.gpu_waits = ring_.gpu_waits();
+  return stats;
+}
+
+}  // namespace nntap::cuda

@@ -1,0 +1,33 @@
+#include "device/cuda/launcher.hpp"
+
+#include "device/cuda/check.hpp"
+#include "device/cuda/kernels/cubins.hpp"
+#include "device/cuda/kernels/gather_job.hpp"
+
+namespace nntap::cuda {
+
+Launcher::Launcher(const Driver& driver, DeviceId device) : driver_(driver) {
+  int major = 0, minor = 0;
+  check(driver, "cuDeviceGetAttribute", driver.device_attribute(&major, kAttributeMajor, device));
+  check(driver, "cuDeviceGetAttribute", driver.device_attribute(&minor, kAttributeMinor, device));
+  const Cubin* cubin = best_cubin(major, minor);
+  const void* image = cubin != nullptr ? cubin->data : ptx();
+  NNTAP_CHECK(image != nullptr, CudaError, "this build has no kernel for a GPU of compute capability ", major, ".",
+              minor, ": see nntap.build_info()['cuda_architectures']");
+  check(driver, "cuModuleLoadData", driver.module_load(&module_, image));
+  check(driver, "cuModuleGetFunction", driver.module_function(&gather_, module_, kGatherCastName));
+}
+
+void Launcher::launch(GatherBatch& batch, Stream stream) const {
+  if (batch.jobs == 0) return;
+  finish(batch);
+  batch.jobs = batch.blocks == 0 ? 0 : batch.jobs;
+  if (batch.jobs == 0) return;
+  void* parameters[] = {&batch};
+  const Result result = driver_.launch(gather_, static_cast<unsigned>(batch.blocks), 1, 1, kBlockThreads, 1, 1, 0,
+                                       stream, parameters, nullptr);
+  batch.jobs = 0;
+  check(driver_, "cuLaunchKernel", result);
+}
+
+}  // namespace nntap::cuda

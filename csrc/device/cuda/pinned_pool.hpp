@@ -1,0 +1,92 @@
+#pragma once
+
+// Pinned host memory: what a device copies into without the host's help.
+
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "copy/host_pool.hpp"
+#include "device/cuda/driver.hpp"
+#include "device/cuda/quarantine.hpp"
+
+namespace nntap::cuda {
+
+/// Slabs of touched pages, registered with the driver for every context, in pieces. While no platform is attached they
+/// are ordinary memory.
+class PinnedSource final : public SlabSource {
+ public:
+  char* map(std::size_t bytes) noexcept override;
+  void unmap(char* base, std::size_t bytes) noexcept override;
+  bool maps_touched() const override { return true; }
+
+  /// Registers all slabs with the platform. Throws CudaError, and then none is registered.
+  void attach(const Driver& driver, Context context);
+
+  /// Takes the registrations back. No copy may be in flight.
+  void detach() noexcept;
+
+ private:
+  struct Slab {
+    char* base;
+    std::size_t bytes;
+  };
+  // With mutex_ held.
+  Result register_slab(const Slab& slab);
+  void unregister(const Slab& slab, std::size_t bytes) noexcept;
+
+  std::mutex mutex_;
+  const Driver* driver_ = nullptr;
+  Context context_ = nullptr;
+  std::vector<Slab> slabs_;
+};
+
+/// The pinned memory of the process's records, with a thread that grows it ahead of need. One instance, never
+/// destroyed.
+class PinnedPool {
+ public:
+  static PinnedPool& instance();
+
+  /// A block, or an empty one when the limit is reached or the system has no more. Throws CudaError.
+  Block acquire(std::size_t bytes);
+
+  /// A block of the memory that records pass through on their way to pageable memory; empty when all is in use.
+  Block acquire_staging(std::size_t bytes);
+
+  /// Pinned memory for that many bytes of records, now. False where the limit or the system does not allow it.
+  bool reserve(std::size_t bytes);
+
+  /// At most this much pinned memory; 0 removes the limit. Throws InvalidArgument below one slab.
+  void set_limit(std::size_t bytes) { records_.set_limit(bytes); }
+
+  /// Gives slabs without records back to the system. Returns their bytes.
+  std::size_t trim();
+  HostPoolStats stats() const { return records_.stats(); }
+
+  Quarantine& quarantine() { return quarantine_; }
+
+  /// A platform's first device is there, or its last one gone.
+  void attach(const Driver& driver, Context context);
+  void detach();
+
+  /// Ends the growing thread. Called before the interpreter goes.
+  void stop();
+
+ private:
+  PinnedPool();
+  void grow_ahead(std::size_t bytes);
+  void work();
+
+  PinnedSource source_;
+  HostPool records_, staging_;
+  Quarantine quarantine_;
+
+  std::mutex mutex_;  // guards what follows
+  std::condition_variable changed_;
+  std::thread grower_;
+  std::size_t wanted_ = 0;  // bytes to have without records
+  bool stopping_ = false, growing_ = false;
+};
+
+}  // namespace nntap::cuda

@@ -1,0 +1,88 @@
+#include "device/cuda/staging.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "device/cuda/edges.hpp"
+#include "device/cuda/lane.hpp"
+#include "support/event_log.hpp"
+
+namespace nntap::cuda {
+namespace {
+
+// One thread copies about 10 GB/s into pageable memory; a PCIe 5 link brings five times that.
+constexpr unsigned kMostThreads = 4;
+
+void copy_out(const Staging::Work& work) {
+  std::size_t bytes = 0;
+  for (const Part& part : work.parts) bytes += part.bytes;
+  const LoggedScope logged("copy out of staging", bytes);
+  for (const Part& part : work.parts) std::memcpy(part.to, part.from, part.bytes);
+}
+
+}  // namespace
+
+Staging& Staging::instance() {
+  static auto* staging = new Staging;
+  return *staging;
+}
+
+void Staging::enqueue(Work work) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  start();
+  if (!keeps(Edge::staging_held_until_copied)) work.region.recycle();
+  queue_.push_back(std::move(work));
+  ++pending_;
+  changed_.notify_all();
+}
+
+void Staging::start() {
+  const unsigned wanted = std::clamp(std::thread::hardware_concurrency() / 4, 1u, kMostThreads);
+  while (threads_.size() < wanted) threads_.emplace_back([this] { this->work(); });
+}
+
+void Staging::work() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [&] { return !queue_.empty() || stopping_; });
+    if (queue_.empty()) return;
+    Work work = std::move(queue_.front());
+    queue_.pop_front();
+    lock.unlock();
+    // The lane gives the transfer its end, also where the copy never lands.
+    work.lane->finish(*work.transfer, work.landed, [&] { copy_out(work); });
+    work.region.recycle();
+    work = {};
+    lock.lock();
+    --pending_;
+    ++finished_;
+    changed_.notify_all();
+  }
+}
+
+bool Staging::busy() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return pending_ > 0;
+}
+
+void Staging::wait(std::chrono::milliseconds patience) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  changed_.wait_for(lock, patience, [&, before = finished_] { return finished_ != before || pending_ == 0; });
+}
+
+void Staging::drain() {
+  std::unique_lock<std::mutex> lock(mutex_);
+  changed_.wait(lock, [&] { return pending_ == 0; });
+}
+
+void Staging::stop() {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    stopping_ = true;
+    changed_.notify_all();
+  }
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+}
+
+}  // namespace nntap::cuda

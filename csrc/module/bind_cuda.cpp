@@ -1,0 +1,167 @@
+#include <pybind11/stl.h>
+
+#include <string>
+
+#include "device/cuda/edges.hpp"
+#include "device/cuda/kernels/cubins.hpp"
+#include "device/cuda/lanes.hpp"
+#include "device/cuda/libcuda.hpp"
+#include "device/cuda/pinned_pool.hpp"
+#include "device/cuda/platform.hpp"
+#include "device/cuda/settings.hpp"
+#include "device/cuda/staging.hpp"
+#include "device/torch_services.hpp"
+#include "module/bind.hpp"
+#include "support/error.hpp"
+
+namespace py = pybind11;
+
+namespace nntap {
+namespace cuda {
+namespace {
+
+py::dict stats_of(const HostPoolStats& stats) {
+  py::dict out;
+  out["reserved_bytes"] = stats.reserved_bytes;
+  out["used_bytes"] = stats.used_bytes;
+  out["peak_bytes"] = stats.peak_bytes;
+  out["limit_bytes"] = stats.limit_bytes;
+  return out;
+}
+
+py::dict stats_of(const Lane& lane) {
+  const LaneStats stats = lane.stats();
+  py::dict out;
+  out["device"] = lane.device();
+  out["chunk_bytes"] = stats.chunk_bytes;
+  out["device_bytes"] = stats.device_bytes;
+  out["peak_device_bytes"] = stats.peak_device_bytes;
+  out["copies"] = stats.copies;
+  out["bytes_copied"] = stats.bytes_copied;
+  out["gpu_waits"] = stats.gpu_waits;
+  return out;
+}
+
+py::dict cuda_stats() {
+  py::list devices;
+  for (const auto& lane : open_lanes()) devices.append(stats_of(*lane));
+  py::dict out;
+  out["pinned"] = stats_of(PinnedPool::instance().stats());
+  out["devices"] = devices;
+  return out;
+}
+
+py::dict device_info(const Driver& driver, int ordinal) {
+  DeviceId device = 0;
+  char name[256] = "";
+  int major = 0, minor = 0;
+  driver.device_get(&device, ordinal);
+  driver.device_name(name, sizeof name, device);
+  driver.device_attribute(&major, kAttributeMajor, device);
+  driver.device_attribute(&minor, kAttributeMinor, device);
+  const Cubin* cubin = best_cubin(major, minor);
+  py::dict out;
+  out["name"] = std::string(name);
+  out["capability"] = py::make_tuple(major, minor);
+  out["kernel"] = cubin != nullptr ? text("sm_", cubin->architecture) : ptx() != nullptr ? "ptx" : "none";
+  return out;
+}
+
+py::dict cuda_info() {
+  py::dict out;
+  const Platform* found = platform();
+  out["installed"] = found != nullptr || has_libcuda();
+  out["problem"] = found == nullptr ? py::object(py::str(why_not())) : py::object(py::none());
+  if (found == nullptr) return out;
+  int version = 0, count = 0;
+  found->driver->driver_version(&version);
+  found->driver->device_count(&count);
+  py::list devices;
+  for (int ordinal = 0; ordinal < count; ++ordinal) devices.append(device_info(*found->driver, ordinal));
+  out["driver"] = text(version / 1000, ".", version % 1000 / 10);
+  out["devices"] = devices;
+  return out;
+}
+
+std::size_t trim() {
+  std::size_t freed = PinnedPool::instance().trim();
+  for (const auto& lane : open_lanes()) freed += lane->trim();
+  return freed;
+}
+
+void stop() {
+  Staging::instance().stop();
+  PinnedPool::instance().stop();
+}
+
+void remove_edge(const std::string& name) {
+  Edge found = Edge::kNone;
+#define NNTAP_EDGE(edge, text) \
+  if (name == #edge) found = Edge::edge;
+  NNTAP_EDGES(NNTAP_EDGE)
+#undef NNTAP_EDGE
+  NNTAP_CHECK(found != Edge::kNone || name.empty(), InvalidArgument, "the engine has no ordering edge '", name, "'");
+  removed_edge = found;
+}
+
+py::dict edges() {
+  py::dict all;
+#define NNTAP_EDGE(edge, text) all[#edge] = text;
+  NNTAP_EDGES(NNTAP_EDGE)
+#undef NNTAP_EDGE
+  return all;
+}
+
+}  // namespace
+}  // namespace cuda
+
+void bind_cuda(py::module_& m) {
+  using namespace cuda;
+  m.def("cuda_stats", cuda_stats, "What the CUDA devices that were recorded on, and pinned memory, hold.");
+  m.def("cuda_info", cuda_info, "The driver and its GPUs; `problem` says why there are none.");
+  m.def(
+      "reserve_pinned", [](std::size_t size) { return PinnedPool::instance().reserve(size); }, py::arg("size"),
+      py::call_guard<py::gil_scoped_release>(), "Pinned memory for that many bytes of records; False: not to be had.");
+  m.def(
+      "set_pinned_limit", [](std::size_t bytes) { PinnedPool::instance().set_limit(bytes); }, py::arg("pinned_bytes"),
+      "The most pinned memory that records may take, in bytes; 0 means no limit.");
+  m.def(
+      "set_device_limit", [](std::size_t bytes) { settings.device_bytes = bytes; }, py::arg("device_bytes"),
+      "The most memory of each device that chunks may take, in bytes.");
+  m.def("device_limit", [] { return settings.device_bytes.load(); }, "What set_device_limit() said.");
+  m.def("trim_cuda", trim, py::call_guard<py::gil_scoped_release>(),
+        "Gives pinned memory and chunks that are not in use back; returns their bytes.");
+  m.def("stop_cuda", stop, py::call_guard<py::gil_scoped_release>(), "Ends the threads of the engine.");
+  m.def(
+      "set_e4m3fn_saturates", [](bool saturates) { torch_services.e4m3fn_saturates = saturates; }, py::arg("saturates"),
+      "Whether this torch makes what is too large for float8_e4m3fn its largest value, not nan.");
+}
+
+void bind_cuda_testing(py::module_& testing) {
+  using namespace cuda;
+  testing.def(
+      "set_engine",
+      [](std::size_t chunk_bytes, std::size_t device_bytes, bool pinned, bool grow_ahead) {
+        settings.chunk_bytes = chunk_bytes;
+        settings.device_bytes = device_bytes;
+        settings.pinned = pinned;
+        settings.grow_ahead = grow_ahead;
+      },
+      py::kw_only(), py::arg("chunk_bytes"), py::arg("device_bytes"), py::arg("pinned"), py::arg("grow_ahead"),
+      "Sizes the engine; read when a device is first recorded on.");
+  testing.def(
+      "engine",
+      [] {
+        py::dict out;
+        out["chunk_bytes"] = settings.chunk_bytes.load();
+        out["device_bytes"] = settings.device_bytes.load();
+        out["pinned"] = settings.pinned.load();
+        out["grow_ahead"] = settings.grow_ahead.load();
+        return out;
+      },
+      "What set_engine() said.");
+  testing.def("remove_edge", remove_edge, py::arg("name"), "Takes an ordering edge away; '' puts all back.");
+  testing.def("edges", edges, "The ordering edges: what each is, by name.");
+}
+
+}  // namespace nntap

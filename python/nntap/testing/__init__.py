@@ -1,0 +1,7 @@
+"""Testing without a GPU: a simulated CUDA driver on which CPU tensors play device tensors."""
+
+from __future__ import annotations
+
+from nntap.testing.simulator import ENTRIES, Copy, Pace, Report, Simulator, Stream, simulated
+
+__all__ = ["ENTRIES", "Copy", "Pace", "Report", "Simulator", "Stream", "simulated"]

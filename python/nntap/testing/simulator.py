@@ -1,0 +1,356 @@
+"""The simulated driver: streams, events and copies that run when a seed says so, within CUDA's rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Any, Literal, NamedTuple
+
+import torch
+
+from nntap import _core
+from nntap.core import Recorder as _connected  # noqa: F401  (connects the core to torch)
+
+_testing = _core.testing
+
+Pace = Literal["any", "never", "always", "trickle", "fits", "timed"]
+
+ENTRIES: tuple[str, ...] = _testing.ENTRIES
+"""The names of the driver table's entries."""
+
+
+class Copy(NamedTuple):
+    """A copy to the host, in virtual time."""
+
+    bytes: int
+    device: int
+    begin_ns: int
+    end_ns: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What has happened in a simulation so far. Times are virtual."""
+
+    host_ns: int
+    """The time of the thread that started the simulation."""
+    host_blocked_ns: int
+    """How long that thread has waited in event_synchronize and stream_synchronize."""
+    all_blocked_ns: int
+    """How long all threads have waited there."""
+    stream_ends: dict[tuple[int, int], int]
+    """When each stream's work is over, by device and handle; handle 0 is the default stream."""
+    copies: list[Copy]
+    """The copies to the host, in the order in which they were enqueued."""
+    launches: int
+    """Kernels launched through the driver."""
+    calls: dict[str, int]
+    """Calls of each entry, failed ones included."""
+    events: int
+    """Events that live."""
+    events_peak: int
+    """The most events that lived at a time."""
+    registered_bytes: int
+    """Host memory that is registered."""
+    registered_peak_bytes: int
+    """The most that was registered at a time."""
+    pending: int
+    """Operations that have not run yet."""
+
+    @property
+    def bytes_copied(self) -> int:
+        """The bytes of all copies to the host."""
+        return sum(copy.bytes for copy in self.copies)
+
+
+class Stream:
+    """A stream of the model's. Within ``with stream:`` the operations of this thread go to it."""
+
+    def __init__(self, handle: int, device: int) -> None:
+        self.handle = handle
+        self.device = device
+
+    def __enter__(self) -> Stream:
+        _testing.push_stream(self.device, self.handle)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        _testing.pop_stream()
+
+    def __repr__(self) -> str:
+        return f"Stream(handle={self.handle:#x}, device={self.device})"
+
+
+class RawDriver:
+    """The entries of the driver table, as functions of their names.
+
+    Handles and addresses are whole numbers. What an entry gives through a pointer is returned: ``event_create(2)``
+    gives ``(result, event)``, an entry that gives nothing returns its result alone.
+    """
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name not in ENTRIES:
+            raise AttributeError(f"the driver table has no entry {name!r}")
+        return partial(_testing.driver_call, name)
+
+
+class Simulator:
+    """The simulation that runs; `simulated` makes it.
+
+    The model's operations are torch's own, which really happen at once on the host: right for an eager stream. On a
+    lazy stream nothing has happened yet when a module returns, as on a GPU; there the model computes through `write`
+    and `copy`.
+    """
+
+    def __init__(self) -> None:
+        self.raw = RawDriver()
+        self._final: Report | None = None
+        self._kept: list[torch.Tensor] = []  # what operations that have not run yet refer to
+
+    # ---- streams ----
+
+    def stream(self, *, lazy: bool = False, device: int = 0) -> Stream:
+        """A new stream for the model, beside the default one; it lives as long as the simulation.
+
+        Args:
+            lazy: Whether its operations wait until the schedule, or somebody who waits for them, lets them run. An
+                eager stream runs each one, and all it depends on, when it is enqueued.
+            device: The device that it belongs to.
+        """
+        return Stream(_testing.add_stream(device, lazy), device)
+
+    def default_stream(self, device: int = 0) -> Stream:
+        """The stream that a thread's operations go to outside of any ``with stream:``."""
+        return Stream(0, device)
+
+    def current_stream(self, device: int = 0) -> Stream:
+        """The stream that this thread's operations go to now."""
+        return Stream(_testing.current_stream(device), device)
+
+    def set_capturing(self, stream: Stream, capturing: bool) -> None:
+        """Says whether a graph is being captured from the stream; then the engine may only ask whether it is."""
+        _testing.set_capturing(stream.handle, stream.device, capturing)
+
+    # ---- what the model does ----
+
+    def write(self, tensor: torch.Tensor, values: torch.Tensor, stream: Stream | None = None) -> None:
+        """Enqueues an operation that gives the tensor these values. Until it runs, the tensor is what it was.
+
+        Args:
+            tensor: A contiguous tensor of the device.
+            values: A contiguous tensor of the same dtype and size; read now.
+            stream: The current stream of device 0 where not given.
+
+        Raises:
+            ValueError: If the tensors do not fit each other, or are not contiguous.
+        """
+        on = self._on(stream)
+        out, source, count = self._memory(tensor, values)
+        _testing.write(on.handle, on.device, out, source, count)
+
+    def copy(self, tensor: torch.Tensor, source: torch.Tensor, stream: Stream | None = None) -> None:
+        """Enqueues an operation that copies one tensor of the device to another. It reads `source` when it runs.
+
+        Raises:
+            ValueError: If the tensors do not fit each other, or are not contiguous.
+        """
+        on = self._on(stream)
+        out, origin, count = self._memory(tensor, source)
+        _testing.move(on.handle, on.device, out, origin, count)
+
+    def delay(self, nanoseconds: int, stream: Stream | None = None) -> None:
+        """Enqueues an operation that takes virtual time, and does nothing."""
+        on = self._on(stream)
+        _testing.delay(on.handle, on.device, nanoseconds)
+
+    def spend(self, nanoseconds: int) -> None:
+        """Lets virtual time pass for the calling thread, as its own work would."""
+        _testing.spend(nanoseconds)
+
+    def place(self, tensor: torch.Tensor, device: int) -> None:
+        """Says that the tensor's storage is memory of that device; of what nothing was said, it is device 0."""
+        storage = tensor.untyped_storage()
+        _testing.place(storage.data_ptr(), storage.nbytes(), device)
+
+    def device_of(self, tensor: torch.Tensor) -> int:
+        """The device whose memory the tensor's first element is."""
+        return _testing.device_of(tensor.data_ptr())
+
+    # ---- the schedule ----
+
+    def step(self, most: int = 1) -> int:
+        """Runs up to that many steps of operations that are ready. Says how many there were."""
+        return _testing.step(most)
+
+    def drain(self) -> None:
+        """Runs everything.
+
+        Raises:
+            RuntimeError: If something can never run, because copies are held.
+        """
+        while self.step(1 << 20):
+            pass
+        left = self.report().pending
+        if left:
+            raise RuntimeError(f"{left} operations can never run: copies are held")
+        self._kept.clear()
+
+    @contextmanager
+    def held_copies(self) -> Iterator[None]:
+        """Within it no copy to the host lands. Who waits for one gets an error: a deadlock is a broken rule."""
+        _testing.hold_copies(True)
+        try:
+            yield
+        finally:
+            _testing.hold_copies(False)
+
+    # ---- failures ----
+
+    def fail(self, entry: str, nth: int = 1, result: int = 999) -> None:
+        """The `nth` call of an entry from now on, counted from 1, does nothing and returns that CUresult.
+
+        What a failed destroy, unregister, release or pop leaves alive is no leak.
+
+        Raises:
+            ValueError: If the table has no such entry, or `nth` is 0.
+        """
+        _testing.fail(entry, nth, result, False)
+
+    def fail_all_after(self, entry: str, nth: int = 1, result: int = 700) -> None:
+        """From that call on the device is lost, as with CUDA's sticky errors.
+
+        Every call that needs the device returns that CUresult, and nothing that is under way ever ends.
+        """
+        _testing.fail(entry, nth, result, True)
+
+    # ---- what came of it ----
+
+    def report(self) -> Report:
+        """What has happened so far; after the simulation, what had happened at its end."""
+        if self._final is not None:
+            return self._final
+        seen = _testing.report()
+        return Report(**{**seen, "copies": [Copy(*copy) for copy in seen["copies"]]})
+
+    def violations(self) -> list[str]:
+        """The rules of CUDA that were broken, in order."""
+        return _testing.violations()
+
+    def leaks(self) -> list[str]:
+        """What lives and should have been given back: streams, events, modules, registrations, contexts."""
+        return _testing.leaks()
+
+    def check(self) -> None:
+        """Raises AssertionError with the broken rules and the leaks, if there are any."""
+        found = [f"broken rule: {text}" for text in self.violations()] + [f"leak: {text}" for text in self.leaks()]
+        if found:
+            raise AssertionError("\n".join(found))
+
+    # ---- inside ----
+
+    def _on(self, stream: Stream | None) -> Stream:
+        return self.current_stream() if stream is None else stream
+
+    def _memory(self, tensor: torch.Tensor, source: torch.Tensor) -> tuple[int, int, int]:
+        if tensor.dtype != source.dtype or tensor.numel() != source.numel():
+            raise ValueError(
+                f"{source.numel()} elements of {source.dtype} do not fit a tensor of {tensor.numel()} of {tensor.dtype}"
+            )
+        if not (tensor.is_contiguous() and source.is_contiguous()):
+            raise ValueError("both tensors must be contiguous")
+        self._kept += [tensor.detach(), source.detach()]
+        return tensor.data_ptr(), source.data_ptr(), tensor.numel() * tensor.element_size()
+
+
+@contextmanager
+def simulated(
+    seed: int = 0,
+    *,
+    pace: Pace = "any",
+    devices: int = 1,
+    lazy: bool = False,
+    compute_capability: tuple[int, int] = (9, 0),
+    driver_version: int = 12080,
+    free_bytes: int = 64 << 30,
+    link_bytes_per_second: float = 50e9,
+    memory_bytes_per_second: float = 2000e9,
+    copy_ns: int = 1000,
+    launch_ns: int = 1000,
+    call_ns: int = 500,
+    engine: bool = True,
+    check: bool = True,
+    chunk_bytes: int | None = None,
+    device_bytes: int | None = None,
+    pinned: bool = True,
+) -> Iterator[Simulator]:
+    """Within it, CPU tensors play those of a CUDA device, on a driver that is simulated.
+
+    Virtual time is kept from the costs below; they are round figures for arithmetic, not measurements.
+
+    Args:
+        seed: Decides what runs when. One thread that makes the same calls sees the same schedule.
+        pace: How much runs by itself at each call: ``"never"`` anything until somebody waits, ``"always"`` all that is
+            ready, ``"trickle"`` now and then a step, ``"fits"`` much at once and then nothing, ``"timed"`` what is over
+            in virtual time; ``"any"`` draws one of the first four from the seed.
+        devices: How many devices there are.
+        lazy: Whether the default streams are lazy; see `Simulator.stream`.
+        compute_capability: Of every device.
+        free_bytes: What ``cuMemGetInfo`` says is free on every device.
+        driver_version: As ``cuDriverGetVersion`` gives it: 12080 is 12.8.
+        link_bytes_per_second: Of a copy to the host. Each device makes one at a time.
+        memory_bytes_per_second: Of what a kernel reads and writes.
+        copy_ns: What a copy takes beside its bytes.
+        launch_ns: What a kernel takes beside its bytes.
+        call_ns: What each driver call takes of the calling thread.
+        engine: Whether the capture engine runs on it. Without, only `Simulator.raw` leads to it.
+        check: Whether broken rules and leaks are an error at the end.
+        chunk_bytes: The engine's chunks, in bytes, a multiple of 64; its usual size where not given. Small ones wrap
+            around soon.
+        device_bytes: The most device memory that chunks take.
+        pinned: Whether records may lie in pinned memory; ``False`` has all of them pass through staging memory.
+
+    Raises:
+        ValueError: If a simulation runs already, or a figure makes no sense.
+        AssertionError: At the end, with the list of broken rules and leaks.
+    """
+    _testing.start(
+        seed=seed,
+        pace=pace,
+        devices=devices,
+        lazy=lazy,
+        capability=compute_capability,
+        driver_version=driver_version,
+        free_bytes=free_bytes,
+        link_bytes_per_second=link_bytes_per_second,
+        memory_bytes_per_second=memory_bytes_per_second,
+        copy_ns=copy_ns,
+        launch_ns=launch_ns,
+        call_ns=call_ns,
+    )
+    sim = Simulator()
+    usual = _testing.engine()
+    try:
+        _testing.set_engine(
+            chunk_bytes=chunk_bytes or usual["chunk_bytes"],
+            device_bytes=device_bytes or usual["device_bytes"],
+            pinned=pinned,
+            grow_ahead=False,  # it happens in a thread, whenever that runs
+        )
+        if engine:
+            _testing.use(True)
+        try:
+            yield sim
+        finally:
+            if engine:
+                _testing.use(False)
+        if check:
+            sim.check()
+    finally:
+        _testing.set_engine(**usual)
+        sim._final = sim.report()
+        _testing.stop()

@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Builds the sdist and, from it, a wheel for each Python; checks them and prints what they are.
+# usage: scripts/build_wheels.sh [--out DIR] [--aarch64] [PYTHON ...]
+#   PYTHON     interpreters to build for; without any, each of 3.10 to 3.14 that is on this machine
+#   --out DIR  where wheels go (default: wheelhouse)
+#   --aarch64  build for aarch64 on this machine
+# NNTAP_WHEEL_TOOLS: where the tools are, or go (default: build/wheel-tools).
+set -euo pipefail
+root=$(cd "$(dirname "$0")/.." && pwd)
+out=$root/wheelhouse
+target=$(uname -m)
+pythons=()
+while test $# -gt 0; do
+  case $1 in
+    --out) out=$2 && shift ;;
+    --aarch64) target=aarch64 ;;
+    -*) sed -n '2,7s/^# //p' "$0" >&2 && exit 2 ;;
+    *) pythons+=("$1") ;;
+  esac
+  shift
+done
+if test ${#pythons[@]} -eq 0; then
+  for version in 3.10 3.11 3.12 3.13 3.14; do
+    for python in "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python "$(command -v "python$version" || true)"; do
+      if test -x "$python" && "$python" -c 'import sys' 2>/dev/null; then pythons+=("$python") && break; fi
+    done
+  done
+fi
+
+tools=${NNTAP_WHEEL_TOOLS:-$root/build/wheel-tools}
+"$root/scripts/wheel_tools.sh" "$tools"
+PATH=$tools/bin:$PATH
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# The time in every archive is that of the commit, or of the version's file where there is no history.
+: "${SOURCE_DATE_EPOCH:=$(git -C "$root" log -1 --format=%ct 2>/dev/null || stat -c %Y "$root/python/nntap/_version.py")}"
+export SOURCE_DATE_EPOCH NNTAP_ZIG=$tools/zig CXX=$root/scripts/zig-c++
+export UV_BUILD_CONSTRAINT=$root/scripts/wheel-constraints.txt UV_PYTHON_DOWNLOADS=never NNTAP_WERROR=ON
+umask 022
+
+uv build --quiet --sdist --python "${pythons[0]}" --out-dir "$work/sdist" "$root"
+for python in "${pythons[@]}"; do
+  if test "$target" != "$(uname -m)"; then
+    export NNTAP_ZIG_TARGET=$target-linux-gnu.2.28 _PYTHON_HOST_PLATFORM=linux-$target
+    export CMAKE_ARGS="-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=$target"
+    SETUPTOOLS_EXT_SUFFIX=$("$python" -c 'import sys, sysconfig as s; print(s.get_config_var("EXT_SUFFIX").replace(
+      s.get_config_var("MULTIARCH"), sys.argv[1] + "-linux-gnu"))' "$target")
+    export SETUPTOOLS_EXT_SUFFIX
+  fi
+  uv build --quiet --wheel --python "$python" --out-dir "$work/built" "$work"/sdist/*.tar.gz
+done
+mkdir -p "$out"
+for wheel in "$work"/built/*.whl; do
+  "$root/scripts/repair_wheel.sh" "$wheel" "$out" >"$work/repair.log" 2>&1 || { cat "$work/repair.log" >&2 && exit 1; }
+done
+cp "$work"/sdist/*.tar.gz "$out"
+python "$root/scripts/check_wheels.py" "$out"/*.whl --pythons "${pythons[@]}"
