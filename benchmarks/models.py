@@ -73,10 +73,20 @@ def _causal(
     )
 
 
-class _WideLayers(nn.Module):
+class _Block(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, width)
+        self.act = nn.ReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.act(self.linear(x))
+
+
+class _Blocks(nn.Module):
     def __init__(self, width: int, layers: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(layers))
+        self.layers = nn.ModuleList(_Block(width) for _ in range(layers))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         for layer in self.layers:
@@ -84,15 +94,15 @@ class _WideLayers(nn.Module):
         return x
 
 
-def wide_layers(rows: int = 143_360, width: int = 64, layers: int = 12, device: str = "cpu") -> Subject:
-    """Layers that give back much for what they compute: what is measured is the way of the bytes."""
+def residual_blocks(rows: int = 49_152, width: int = 64, layers: int = 12, device: str = "cpu") -> Subject:
+    """Modules that give back much for what they compute: what is measured is the way of the bytes."""
     torch.manual_seed(0)
     with torch.device(device):
-        model = _WideLayers(width, layers).eval()
-        rows_of_noise = torch.randn(rows, width)
+        model = _Blocks(width, layers).eval()
+        noise = torch.randn(rows, width)
     return Subject(
-        name=f"{layers} linear layers, {width} wide",
+        name=f"{layers} residual blocks, {width} wide",
         model=model,
-        inputs={"x": rows_of_noise},
+        inputs={"x": noise},
         layers=tuple(f"layers.{index}" for index in range(layers)),
     )
