@@ -3,7 +3,7 @@
     python scripts/test_wheels.py wheelhouse/*.whl --torch 2.10.0 2.13.0 2.14.1
 
 In each environment torch is installed first, then the wheel with its `demo` and `safetensors` extras, which must leave
-that torch as it is; then come an import, `nntap doctor`, `nntap demo` and the tests of the core, copied out of this tree.
+that torch as it is; then come an import, `nntap doctor`, `nntap demo` and the tests of the core, copied out of here.
 Environments are made by uv, which keeps what it downloads once for all of them, and are removed again.
 
 Needs rich and uv (`scripts/wheel_tools.sh` installs them). The exit code is 0 when everything passed.

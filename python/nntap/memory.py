@@ -45,8 +45,8 @@ def pool_stats() -> dict[str, Any]:
     Returns:
         ``slabs`` (a count), ``slab_bytes`` (the size of an ordinary slab), ``reserved_bytes`` (all slabs; what the
         limit counts), ``touched_bytes`` (of them, pages that exist), ``used_bytes`` (blocks that records live in),
-        ``peak_bytes`` (the most that has been), ``limit_bytes`` (``None`` where there is none) and ``wait_seconds`` (the
-        longest one stall may last).
+        ``peak_bytes`` (the most that has been), ``limit_bytes`` (``None`` where there is none) and
+        ``wait_seconds`` (the longest one stall may last).
     """
     stats = _core.pool_stats()
     stats["limit_bytes"] = stats["limit_bytes"] or None
