@@ -45,7 +45,7 @@ for python in "${pythons[@]}"; do
 done
 mkdir -p "$out"
 for wheel in "$work"/built/*.whl; do
-  "$root/scripts/repair_wheel.sh" "$wheel" "$out" >"$work/repair.log" 2>&1 || { cat "$work/repair.log" >&2 && exit 1; }
+  "$root/scripts/repair_wheel.sh" "$wheel" "$work/fit" >"$work/log" 2>&1 || { cat "$work/log" >&2 && exit 1; }
 done
-cp "$work"/sdist/*.tar.gz "$out"
-python "$root/scripts/check_wheels.py" "$out"/*.whl --pythons "${pythons[@]}"
+python "$root/scripts/check_wheels.py" "$work"/fit/*.whl --pythons "${pythons[@]}"
+cp "$work"/fit/*.whl "$work"/sdist/*.tar.gz "$out"
