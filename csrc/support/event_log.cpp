@@ -1,7 +1,6 @@
 #include "support/event_log.hpp"
 
-#include <sys/syscall.h>
-#include <unistd.h>
+#include <pthread.h>
 
 #include <chrono>
 #include <mutex>
@@ -51,7 +50,7 @@ void EventLog::add(const LoggedEvent& event) {
 }
 
 LoggedScope::LoggedScope(const char* what, std::size_t bytes) : on_(EventLog::is_on()) {
-  if (on_) event_ = {what, now(), 0, bytes, static_cast<std::uint64_t>(syscall(SYS_gettid))};
+  if (on_) event_ = {what, now(), 0, bytes, reinterpret_cast<std::uint64_t>(pthread_self())};
 }
 
 LoggedScope::~LoggedScope() {

@@ -14,7 +14,7 @@ struct LoggedEvent {
   const char* what;
   std::uint64_t begin_ns, end_ns;
   std::size_t bytes;
-  std::uint64_t thread;  ///< the system's number of it
+  std::uint64_t thread;  ///< as Python's threading.get_ident()
 };
 
 /// Any thread may log. One mutex, taken only while the log is on.
