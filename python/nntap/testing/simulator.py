@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
 import torch
+import torch.utils.dlpack
 
 from nntap import _core
 from nntap.core import Recorder as _connected  # noqa: F401  (connects the core to torch)
@@ -214,7 +215,7 @@ class Simulator:
         capsule = _testing.allocate(on.handle, on.device, count * dtype.itemsize)
         if capsule is None:
             raise torch.OutOfMemoryError(f"device {on.device} has no room for {count} elements of {dtype}")
-        memory: torch.Tensor = torch.from_dlpack(capsule)
+        memory: torch.Tensor = torch.utils.dlpack.from_dlpack(capsule)
         self._heap.add(memory.data_ptr())
         return memory.view(dtype)
 
