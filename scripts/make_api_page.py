@@ -25,8 +25,14 @@ Everything public is a name in `nntap`. This page is generated from the docstrin
 TOPICS = {
     "Recording": ["install", "uninstall", "installed", "capture"],
     "Reading": ["Cache", "CacheView", "Entry", "Stats"],
-    "Memory and build": ["set_limits", "pool_stats", "trim", "build_info"],
-    "Errors": ["UnknownModuleError", "HostMemoryError", "UnsupportedTorchError", "UnsupportedNnsightError"],
+    "Memory and build": ["set_limits", "reserve", "pool_stats", "trim", "build_info"],
+    "Errors": [
+        "UnknownModuleError",
+        "HostMemoryError",
+        "CudaError",
+        "UnsupportedTorchError",
+        "UnsupportedNnsightError",
+    ],
 }
 CALLED_BY_USERS = {"capture"}  # of the classes; nntap makes the objects of the others
 

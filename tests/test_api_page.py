@@ -1,8 +1,7 @@
-"""docs/api.md is what its script makes of the docstrings, and the stubs name what the core has."""
+"""docs/api.md is what its script makes of the docstrings."""
 
 from __future__ import annotations
 
-import ast
 import inspect
 import subprocess
 import sys
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 
 import nntap
-from nntap import _core
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,20 +24,3 @@ def test_the_page_is_what_the_docstrings_make_it():
 def test_every_public_name_is_on_the_page_and_has_a_docstring(name):
     assert f"### `nntap.{name}`\n" in (ROOT / "docs" / "api.md").read_text()
     assert inspect.getdoc(getattr(nntap, name))
-
-
-STUB = ast.parse((ROOT / "python" / "nntap" / "_core.pyi").read_text())
-
-
-def test_the_stub_names_all_that_the_core_has_and_nothing_else():
-    stubbed = {node.name for node in STUB.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
-    stubbed |= {node.target.id for node in STUB.body if isinstance(node, ast.AnnAssign)}
-    there = {name for name in vars(_core) if not name.startswith("__")}
-    assert stubbed == there
-
-
-@pytest.mark.parametrize("stub", [node for node in STUB.body if isinstance(node, ast.ClassDef)], ids=lambda n: n.name)
-def test_the_stub_of_a_class_names_its_methods(stub):
-    stubbed = {node.name for node in stub.body if isinstance(node, ast.FunctionDef)}
-    there = {name for name in vars(getattr(_core, stub.name)) if not name.startswith("__")}
-    assert {name for name in stubbed if not name.startswith("__")} == there
