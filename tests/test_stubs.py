@@ -52,6 +52,8 @@ def agrees(compiled: ast.expr | None, stub: ast.expr | None) -> bool:
     """Whether the stub's type is the compiled one, or says more of what is in it."""
     if stub is None or compiled is None or ast.unparse(stub) in ("Any", ast.unparse(compiled)):
         return True
+    if isinstance(stub, ast.BinOp) and ast.unparse(stub.right) == "None":  # the docstring leaves it out of a pointer's
+        return agrees(compiled, stub.left)
     if not isinstance(stub, ast.Subscript):
         return False
     if not isinstance(compiled, ast.Subscript):
