@@ -1,37 +1,38 @@
-"""Measure cases, each in processes of its own."""
+"""Measure cases, each in processes of its own, and put together what they measured."""
 
 from __future__ import annotations
 
 import json
+import statistics
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine
+from benchmarks import machine, peaks
 from benchmarks.cases import Case
-from benchmarks.contestants import BARE, CONTESTANTS, NNSIGHTS
+from benchmarks.contestants import BARE, CAPTURE, CONTESTANTS, NNSIGHTS, OURS
 from benchmarks.timer import Spread, added, ratio_of_added
-from benchmarks.worker import PROGRESS, Settings
+from benchmarks.worker import PROGRESS, Settings, floor_of
 
 SCHEMA = 1
-PROCESSES = 3
-"""How often a case is measured, each time in a new process: what an allocator keeps differs from one to the next."""
 
 Progress = Callable[[str, float], object]
 """Told what is being measured, and which part of everything is done."""
 
 
 class BrokenCase(Exception):
-    """A contestant failed, or recorded something wrong that it must not."""
+    """A contestant failed, nntap recorded something wrong, or a figure cannot be true."""
 
 
-def measure(
-    cases: Sequence[Case], settings: Settings, progress: Progress, processes: int = PROCESSES
-) -> dict[str, Any]:
-    """The whole result, ready for JSON."""
+def measure(cases: Sequence[Case], settings: Settings, processes: int, progress: Progress) -> dict[str, Any]:
+    """The whole result, ready for JSON.
+
+    Each case is measured in `processes` processes, one after the other: what memory an allocator keeps is decided by
+    what happened in a process before, and differs from one to the next.
+    """
     done = []
     for index, case in enumerate(cases):
         parts = []
@@ -40,6 +41,7 @@ def measure(
             def tell(part: float, case: Case = case, before: float = index * processes + process) -> None:
                 progress(case.title, (before + part) / (len(cases) * processes))
 
+            tell(0.0)
             parts.append(_measure_in_process(case, settings, process, tell))
         done.append(joined(case, parts))
     return {
@@ -70,31 +72,94 @@ def _measure_in_process(case: Case, settings: Settings, seed: int, tell: Callabl
 def joined(case: Case, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """A case's entry in the result, from what its processes measured."""
     first = parts[0]
+    entry = {
+        "case": case.key,
+        "title": case.title,
+        "headline": case.headline,
+        "axis": None if case.axis is None else list(case.axis),
+        "targets": dict(case.targets),
+    }
+    if "skipped" in first:
+        return entry | {"skipped": first["skipped"], "rows": []}
     seconds = {name: [value for part in parts for value in part["seconds"][name]] for name in first["seconds"]}
+    curve = [(size, max(part["peak"][index][1] for part in parts)) for index, (size, _) in enumerate(first["peak"])]
     names = [contestant.name for contestant in CONTESTANTS if contestant.name in case.contestants]
     rows = [
         {"contestant": name, "skipped": first["skipped"][name]}
         if name in first["skipped"]
-        else _row(name, seconds, first["audits"].get(name))
+        else _row(name, seconds, first, curve)
         for name in names
     ]
-    return {
-        "case": case.key,
-        "title": case.title,
+    return entry | {
         **{key: first[key] for key in ("model", "modules", "dtype")},
-        "headline": case.headline,
-        "targets": dict(case.targets),
         "rounds": len(seconds[BARE]),
+        "peak": curve,
         "rows": rows,
     }
 
 
-def _row(name: str, seconds: dict[str, list[float]], audited: dict[str, Any] | None) -> dict[str, Any]:
-    row: dict[str, Any] = {"contestant": name, "seconds": asdict(Spread.of(seconds[name]))}
-    if audited is None:
+def _row(name: str, seconds: dict[str, list[float]], first: dict[str, Any], curve: peaks.Curve) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "contestant": name,
+        "seconds": asdict(Spread.of(seconds[name])),
+        "peak_host_bytes": first["memory"][name]["host"],
+        "peak_device_bytes": first["memory"][name]["device"],
+    }
+    if name == BARE:
         return row
-    row["added"] = asdict(added(seconds[name], seconds[BARE]))
-    if NNSIGHTS in seconds and name != NNSIGHTS:
-        of_nnsight = ratio_of_added(seconds[name], seconds[NNSIGHTS], seconds[BARE])
-        row["of_nnsight"] = None if of_nnsight is None else asdict(of_nnsight)
-    return row | {key: value for key, value in audited.items() if key != "moved_sizes"}
+    floor = seconds.get(floor_of(name), seconds[BARE])
+    audited = first["audits"][name]
+    least = peaks.least_seconds(audited["moved_sizes"], curve)
+    more = added(seconds[name], floor)
+    return row | {
+        "added": asdict(more),
+        "of_nnsight": _ratio(seconds, name, NNSIGHTS),
+        "nntap_of_it": _ratio(seconds, CAPTURE, name),
+        **{key: audited[key] for key in ("right", "wrong", "missing", "bytes_recorded", "bytes_moved")},
+        "bytes_a_second": audited["bytes_moved"] / more.median if audited["bytes_moved"] and more.low > 0 else None,
+        "of_peak": least / more.median if audited["bytes_moved"] and more.low > 0 else None,
+        "impossible": faster_than_the_peak(seconds[name], floor, least),
+        "right_in_place": _share_right(first["in_place"].get(name)),
+    }
+
+
+def _ratio(seconds: dict[str, list[float]], name: str, other: str) -> dict[str, float] | None:
+    if name == other or not {name, other} <= set(seconds) or floor_of(other) in seconds:
+        return None
+    ratio = ratio_of_added(seconds[name], seconds[other], seconds[BARE])
+    return None if ratio is None else asdict(ratio)
+
+
+def faster_than_the_peak(own: Sequence[float], floor: Sequence[float], least_seconds: float) -> bool:
+    """Whether what was added is less than what copying the same bytes at the peak takes.
+
+    That cannot be, and is a mistake of the benchmark's: a clock that stopped too early, bytes counted that were not
+    moved. Where the floor itself varies by more than the copy takes, nothing can be said.
+    """
+    noise = Spread.of(floor)
+    if least_seconds < 2 * (noise.high - noise.low):
+        return False
+    more = [mine - bare for mine, bare in zip(own, floor, strict=True)]
+    return statistics.quantiles(more, n=20, method="inclusive")[-1] < least_seconds
+
+
+def _share_right(audited: dict[str, Any] | None) -> float | None:
+    if audited is None:
+        return None
+    whole = audited["right"] + audited["wrong"] + audited["missing"]
+    return audited["right"] / whole if whole else None
+
+
+def complaints(result: dict[str, Any]) -> Iterator[str]:
+    """What must not be in a result: wrong records of nntap's, and figures above the peak."""
+    for case in result["cases"]:
+        for row in case["rows"]:
+            if "skipped" in row or row["contestant"] == BARE:
+                continue
+            where = f"{case['case']}, {row['contestant']}"
+            if row["impossible"]:
+                yield f"{where}: copied faster than this machine can; the benchmark is wrong"
+            if row["contestant"] in OURS and row["wrong"] + row["missing"]:
+                yield f"{where}: {row['wrong']} wrong and {row['missing']} missing records"
+            if row["contestant"] in OURS and row["right_in_place"] not in (None, 1.0):
+                yield f"{where}: {row['right_in_place']:.0%} right on a model with in-place operations"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contestants import BARE, CAPTURE, NNSIGHTS, ON_NNTAP
-from benchmarks.show import megabytes, milliseconds, ratio
+from benchmarks.show import milliseconds, size, spread
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- benchmarks: table -->", "<!-- benchmarks: end -->"
@@ -52,11 +52,11 @@ def _machine_table(result: dict[str, Any]) -> str:
 def _line(title: str, how: str, bare: Any, nnsights: Any, ours: Any) -> str:
     cells = [
         f"{title}, {how}",
-        megabytes(ours["bytes_recorded"]),
+        size(ours["bytes_recorded"]),
         milliseconds(bare["seconds"]["median"]),
         milliseconds(nnsights["added"]["median"]),
         milliseconds(ours["added"]["median"]),
-        ratio(ours["of_nnsight"]),
+        spread(ours["of_nnsight"]),
     ]
     return f"| {' | '.join(cells)} |"
 

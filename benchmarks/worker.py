@@ -9,7 +9,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 PROGRESS = "progress"
@@ -31,23 +31,58 @@ class Settings:
 def measure(
     key: str, settings: Settings, seed: int, progress: Callable[[int, int], object] = lambda done, of: None
 ) -> dict[str, Any]:
-    """Seconds and audits of every contestant of the case, ready for JSON."""
+    """Everything about one case that is measured, ready for JSON. ``{"skipped": reason}`` where it has no model."""
     import torch
 
-    from benchmarks import machine
+    from benchmarks import cases, machine, memory
     from benchmarks.audit import audit
-    from benchmarks.cases import CASES
-    from benchmarks.contestants import BARE, CONTESTANTS, Way
+    from benchmarks.contestants import BARE
     from benchmarks.models import Unsuited
-    from benchmarks.timer import CLOCKS, Rounds, Timed, Timer
+    from benchmarks.timer import CLOCKS, Rounds, Timer
 
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    case = next(case for case in CASES if case.key == key)
-    subject = case.subject(settings.device)
+    case = cases.find(key)
+    try:
+        subject = case.subject(settings.device)
+    except Unsuited as reason:
+        return {"skipped": str(reason)}
     request = case.request(subject)
-    ways: dict[str, Way] = {}
-    skipped: dict[str, str] = {}
+    ways, skipped = _ways(case, subject, request)
+    clock = CLOCKS[settings.clock]
+    timer = Timer(machine.synchroniser(settings.device), clock, seed=seed)
+    rounds = Rounds(case.budget_seconds * settings.scale)
+    with torch.no_grad():
+        seconds = timer.measure(_timed(ways), rounds, progress)
+        # From here on, off the clock: clones leave an allocator with memory that it need not ask for again.
+        peaks = {}
+        for name, way in ways.items():
+            with way.around():
+                peaks[name] = asdict(memory.peak_of(way.run, settings.device))
+    recorders = {name: way for name, way in ways.items() if name != BARE}
+    return {
+        "model": subject.name,
+        "modules": None if request.modules is None else len(request.modules),
+        "dtype": None if request.dtype is None else str(request.dtype).removeprefix("torch."),
+        "seconds": seconds,
+        "skipped": skipped,
+        "audits": {name: asdict(audit(way, request)) for name, way in recorders.items()},
+        "in_place": _audits_in_place(case, settings.device, request),
+        "memory": peaks,
+        "peak": _peak(settings.device, request, clock),
+    }
+
+
+def floor_of(name: str) -> str:
+    """The name of a contestant's own bare run, where it has one."""
+    return f"{name}: its own bare run"
+
+
+def _ways(case: Any, subject: Any, request: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    from benchmarks.contestants import CONTESTANTS
+    from benchmarks.models import Unsuited
+
+    ways, skipped = {}, {}
     for contestant in CONTESTANTS:
         if contestant.name not in case.contestants:
             continue
@@ -55,23 +90,35 @@ def measure(
             ways[contestant.name] = contestant.way(subject, request)
         except Unsuited as reason:
             skipped[contestant.name] = str(reason)
-    timer = Timer(machine.synchroniser(settings.device), CLOCKS[settings.clock], seed=seed)
-    with torch.no_grad():
-        seconds = timer.measure(
-            {name: Timed(way.run, way.around) for name, way in ways.items()},
-            Rounds(case.budget_seconds * settings.scale),
-            progress,
-        )
-    # After the clock: the clones leave the allocator with memory that it has already been given.
-    audits = {name: asdict(audit(way, request)) for name, way in ways.items() if name != BARE}
-    return {
-        "model": subject.name,
-        "modules": len(request.modules or subject.module_paths()),
-        "dtype": None if request.dtype is None else str(request.dtype).removeprefix("torch."),
-        "seconds": seconds,
-        "audits": audits,
-        "skipped": skipped,
-    }
+    return ways, skipped
+
+
+def _timed(ways: dict[str, Any]) -> dict[str, Any]:
+    from benchmarks.timer import Timed
+
+    things = {name: Timed(way.run, way.around) for name, way in ways.items()}
+    floors = {floor_of(name): Timed(way.floor) for name, way in ways.items() if way.floor is not None}
+    return things | floors
+
+
+def _audits_in_place(case: Any, device: str, request: Any) -> dict[str, Any]:
+    """The same request of a model whose modules overwrite each other's outputs."""
+    from benchmarks import models
+    from benchmarks.audit import audit
+    from benchmarks.contestants import BARE
+
+    subject = models.in_place(device)
+    modules = subject.layers if request.modules is not None else None
+    ways, _ = _ways(case, subject, replace(request, modules=modules))
+    return {name: asdict(audit(way, replace(request, modules=modules))) for name, way in ways.items() if name != BARE}
+
+
+def _peak(device: str, request: Any, clock: Callable[[], float]) -> list[tuple[int, float]]:
+    from benchmarks import peaks
+
+    if device == "cuda":
+        return peaks.link(clock) if request.device == "cpu" else peaks.device_copies(clock)
+    return peaks.host_copies(clock)
 
 
 def main(arguments: Sequence[str]) -> int:
