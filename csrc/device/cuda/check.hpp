@@ -14,6 +14,13 @@ inline void check(const Driver& driver, const char* call, Result result) {
   if (result != kSuccess) throw_driver_error(driver, call, result);
 }
 
+/// Tries a call that gives something back, or waits for the end of something, once more where it fails: nobody is left
+/// to be told. Says whether it worked; where not, the device is lost, and nothing of it is under way.
+template <typename Call>
+bool insist(Call call) noexcept {
+  return call() == kSuccess || call() == kSuccess;
+}
+
 /// Makes a context current for a scope and puts back what was.
 class ContextScope {
  public:
@@ -29,6 +36,25 @@ class ContextScope {
 
  private:
   const Driver& driver_;
+};
+
+/// The same for what must not throw: asks whether it worked.
+class LastScope {
+ public:
+  LastScope(const Driver& driver, Context context) noexcept
+      : driver_(driver), entered_(insist([&] { return driver.context_push(context); })) {}
+  LastScope(const LastScope&) = delete;
+  LastScope& operator=(const LastScope&) = delete;
+  ~LastScope() {
+    Context popped;
+    if (entered_) driver_.context_pop(&popped);
+  }
+
+  bool entered() const { return entered_; }
+
+ private:
+  const Driver& driver_;
+  const bool entered_;
 };
 
 }  // namespace nntap::cuda

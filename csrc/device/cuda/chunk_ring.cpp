@@ -18,11 +18,11 @@ constexpr std::size_t kPlenty = 32;  // chunks that must be free for one more
 ChunkRing::ChunkRing(const Platform& platform, int device, DLDevice as)
     : platform_(platform), driver_(*platform.driver), device_(device), as_(as) {}
 
-bool ChunkRing::prepare() {
+bool ChunkRing::prepare(Stream stream) {
   if (count_ > 0) return true;
   const std::size_t wanted = settings.chunk_bytes;
   for (std::size_t bytes = wanted; bytes >= std::min(wanted, kSmallestChunk); bytes /= 2) {
-    if (auto chunk = allocate(bytes)) {
+    if (auto chunk = allocate(bytes, stream)) {
       chunk_bytes_ = bytes;
       idle_.push_back(std::move(chunk));
       return true;
@@ -32,9 +32,10 @@ bool ChunkRing::prepare() {
 }
 
 std::unique_ptr<Chunk> ChunkRing::take(Stream stream) {
+  drop_fresh_of_others(stream);
   const bool ready = !idle_.empty() && landed(*idle_.front());
   if (!ready) {
-    if (auto chunk = grow()) return chunk;
+    if (auto chunk = grow(stream)) return chunk;
     if (idle_.empty()) return nullptr;
   }
   Chunk& next = *idle_.front();
@@ -45,6 +46,16 @@ std::unique_ptr<Chunk> ChunkRing::take(Stream stream) {
   auto chunk = std::move(idle_.front());
   idle_.pop_front();
   return chunk;
+}
+
+// Work that was enqueued on its home stream before may still be at the memory of a chunk that was never filled.
+void ChunkRing::drop_fresh_of_others(Stream stream) {
+  if (!keeps(Edge::fresh_chunk_keeps_stream)) return;
+  while (!idle_.empty() && idle_.front()->landed == nullptr && idle_.front()->home != stream) {
+    idle_.pop_front();
+    --count_;
+    full_ = false;
+  }
 }
 
 void ChunkRing::put(std::unique_ptr<Chunk> chunk) { idle_.push_back(std::move(chunk)); }
@@ -77,19 +88,20 @@ bool ChunkRing::may_grow() const {
   return free / kPlenty >= chunk_bytes_;
 }
 
-std::unique_ptr<Chunk> ChunkRing::grow() {
+std::unique_ptr<Chunk> ChunkRing::grow(Stream stream) {
   if (!may_grow()) return nullptr;
-  auto chunk = allocate(chunk_bytes_);
+  auto chunk = allocate(chunk_bytes_, stream);
   full_ = chunk == nullptr;
   return chunk;
 }
 
-std::unique_ptr<Chunk> ChunkRing::allocate(std::size_t bytes) {
+std::unique_ptr<Chunk> ChunkRing::allocate(std::size_t bytes, Stream stream) {
   auto chunk = std::make_unique<Chunk>();
   chunk->memory = platform_.allocate(device_, as_, bytes);
   if (chunk->memory.data() == nullptr) return nullptr;
   chunk->base = static_cast<char*>(chunk->memory.data());
   chunk->bytes = bytes;
+  chunk->home = stream;
   ++count_;
   peak_bytes_ = std::max(peak_bytes_, count_ * std::max(bytes, chunk_bytes_));
   return chunk;

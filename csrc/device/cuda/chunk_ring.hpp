@@ -14,6 +14,7 @@ struct Chunk {
   DeviceMemory memory;
   char* base = nullptr;
   std::size_t bytes = 0;
+  Stream home = nullptr;           ///< in whose order torch's allocator gave it
   std::shared_ptr<EventT> landed;  ///< behind its last copy to the host; null: never copied from
 };
 
@@ -25,14 +26,15 @@ class ChunkRing {
   ChunkRing(const Platform& platform, int device, DLDevice as);
 
   /// Makes sure that there is a chunk, of the settings' size or, where the device has no room for it, a smaller one.
-  /// False where it has no room at all.
-  bool prepare();
+  /// False where it has no room at all. `stream` is the current one.
+  bool prepare(Stream stream);
 
   /// The size of every chunk; valid after prepare().
   std::size_t chunk_bytes() const { return chunk_bytes_; }
 
   /// A chunk that the stream may fill: one whose copy has landed, else a new one, else, up to the limit, the one whose
-  /// copy began first; the stream then waits for that copy, on the device. Null when all are being filled.
+  /// copy began first; the stream, the current one, then waits for that copy, on the device. Null when there is none
+  /// that is not being filled.
   std::unique_ptr<Chunk> take(Stream stream);
 
   /// Takes a chunk back, with the event behind its copy.
@@ -53,9 +55,10 @@ class ChunkRing {
 
  private:
   bool landed(const Chunk& chunk) const;
-  std::unique_ptr<Chunk> allocate(std::size_t bytes);
   bool may_grow() const;
-  std::unique_ptr<Chunk> grow();
+  void drop_fresh_of_others(Stream stream);
+  std::unique_ptr<Chunk> allocate(std::size_t bytes, Stream stream);
+  std::unique_ptr<Chunk> grow(Stream stream);
 
   const Platform& platform_;
   const Driver& driver_;

@@ -36,13 +36,12 @@ class Lane::Batch {
 std::shared_ptr<Lane> Lane::open(const Platform& platform, int device, DLDevice as) {
   const Driver& driver = *platform.driver;
   auto lane = std::make_shared<Lane>(platform, device, as);
-  DeviceId id = 0;
-  check(driver, "cuDeviceGet", driver.device_get(&id, device));
-  check(driver, "cuDevicePrimaryCtxRetain", driver.primary_context_retain(&lane->context_, id));
+  check(driver, "cuDeviceGet", driver.device_get(&lane->id_, device));
+  check(driver, "cuDevicePrimaryCtxRetain", driver.primary_context_retain(&lane->context_, lane->id_));
   const ContextScope scope(driver, lane->context_);
   check(driver, "cuStreamCreate", driver.stream_create(&lane->side_, kStreamNonBlocking));
   lane->events_ = std::make_shared<EventPool>(driver);
-  lane->launcher_ = std::make_unique<Launcher>(driver, id);
+  lane->launcher_ = std::make_unique<Launcher>(driver, lane->id_);
   PinnedPool::instance().attach(driver, lane->context_);
   PinnedPool::instance().quarantine().watch(driver, lane->context_, lane->side_, lane->events_, true);
   return lane;
@@ -54,20 +53,24 @@ Lane::Lane(const Platform& platform, int device, DLDevice as)
 Lane::~Lane() { close(); }
 
 void Lane::drain() noexcept {
+  std::string error;
   try {
     flush();
-  } catch (const CudaError&) {  // the transfers say so
+  } catch (const CudaError& failure) {
+    error = failure.what();
   }
-  Staging::instance().drain();
+  if (keeps(Edge::close_drains_staging)) Staging::instance().drain();
   std::unique_lock<std::mutex> lock(mutex_);
   closed_ = true;
   changed_.wait(lock, [&] { return waiters_ == 0; });
+  for (const auto& filling : fillings_) {  // those that flush() left after an error
+    filling->transfer_->state_ = Transfer::State::kFailed;
+    filling->transfer_->error_ = error;
+  }
   bool drained = true;
   if (side_ != nullptr && keeps(Edge::close_drains)) {
-    driver_.context_push(context_);
-    drained = driver_.stream_synchronize(side_) == kSuccess;
-    Context popped;
-    driver_.context_pop(&popped);
+    const LastScope scope(driver_, context_);
+    drained = scope.entered() && finish_all_of(side_);
   }
   for (const auto& known : on_the_way_) {
     const auto transfer = known.lock();
@@ -84,15 +87,14 @@ void Lane::close() noexcept {
   drain();
   std::lock_guard<std::mutex> lock(mutex_);
   PinnedPool::instance().quarantine().forget(context_);
-  driver_.context_push(context_);
   fillings_.clear();
   ring_.clear();
-  if (side_ != nullptr) driver_.stream_destroy(side_);
-  if (events_ != nullptr) events_->close();
-  Context popped;
-  driver_.context_pop(&popped);
-  DeviceId id = 0;
-  if (driver_.device_get(&id, device_) == kSuccess) driver_.primary_context_release(id);
+  {
+    const LastScope scope(driver_, context_);
+    if (scope.entered() && side_ != nullptr) driver_.stream_destroy(side_);
+    if (scope.entered() && events_ != nullptr) events_->close();
+  }
+  driver_.primary_context_release(id_);
   context_ = nullptr;
 }
 
@@ -115,7 +117,7 @@ bool Lane::prepare(Stream stream, bool needs_chunks) {
     watched_ = stream;
     watching_ = true;
   }
-  return !needs_chunks || ring_.prepare();
+  return !needs_chunks || ring_.prepare(stream);
 }
 
 bool Lane::submit(std::vector<Pending>& work, std::size_t& next) {
@@ -169,7 +171,12 @@ bool Lane::place_large(Pending& item, Batch& batch) {
     char* out = filling.add_piece(item.record, item.placed, bytes);
     batch.add(record, item.plan, out, static_cast<std::int64_t>(item.placed / element),
               static_cast<std::int64_t>(bytes / element));
-    close_filling(item.stream, batch);
+    try {
+      close_filling(item.stream, batch);
+    } catch (const CudaError& error) {  // nothing else may be put behind a piece
+      if (filling_on(item.stream) == &filling) abandon(*take(filling), error.what());
+      throw;
+    }
     item.placed += bytes;
   }
   return true;
@@ -195,14 +202,15 @@ Filling* Lane::filling_on(Stream stream) {
 void Lane::close_filling(Stream stream, Batch& batch) {
   Filling* filling = filling_on(stream);
   if (filling == nullptr) return;
-  batch.launch();
+  if (keeps(Edge::gathers_launched_first)) batch.launch();
   flush(*filling);
 }
 
 Filling& Lane::open_filling(Stream stream, Block region, bool staged) {
   auto chunk = ring_.take(stream);
   while (chunk == nullptr) {  // all are being filled, on other streams
-    NNTAP_CHECK(!fillings_.empty(), CudaError, "no chunk of device ", device_, " is left after errors of the driver");
+    NNTAP_CHECK(!fillings_.empty(), CudaError, "device ", device_, " has no memory left for a chunk of ",
+                ring_.chunk_bytes(), " bytes");
     flush(*fillings_.front());
     chunk = ring_.take(stream);
   }
@@ -222,10 +230,7 @@ void Lane::flush() {
 }
 
 void Lane::flush(Filling& filling) {
-  const auto at =
-      std::find_if(fillings_.begin(), fillings_.end(), [&](const auto& each) { return each.get() == &filling; });
-  const std::unique_ptr<Filling> taken = std::move(*at);
-  fillings_.erase(at);
+  const std::unique_ptr<Filling> taken = take(filling);
   if (taken->empty()) return put_back(*taken);
   try {
     enqueue_copy(*taken);
@@ -233,6 +238,14 @@ void Lane::flush(Filling& filling) {
     abandon(*taken, error.what());
     throw;
   }
+}
+
+std::unique_ptr<Filling> Lane::take(Filling& filling) {
+  const auto at =
+      std::find_if(fillings_.begin(), fillings_.end(), [&](const auto& each) { return each.get() == &filling; });
+  std::unique_ptr<Filling> taken = std::move(*at);
+  fillings_.erase(at);
+  return taken;
 }
 
 void Lane::put_back(Filling& filling) {
@@ -282,14 +295,16 @@ void Lane::remember(const std::shared_ptr<Transfer>& transfer) {
 void Lane::abandon(Filling& filling, const char* error) noexcept {
   filling.transfer_->state_ = Transfer::State::kFailed;
   filling.transfer_->error_ = error;
-  const bool idle =
-      driver_.stream_synchronize(filling.stream_) == kSuccess && driver_.stream_synchronize(side_) == kSuccess;
-  if (idle) {
+  if (finish_all_of(filling.stream_) && finish_all_of(side_)) {
     filling.chunk_->landed = nullptr;
     return put_back(filling);
   }
   (void)filling.chunk_.release();
   (void)new Block(std::move(filling.region_));
+}
+
+bool Lane::finish_all_of(Stream stream) const noexcept {
+  return insist([&] { return driver_.stream_synchronize(stream); });
 }
 
 // ---- landing ----
@@ -317,7 +332,7 @@ void Lane::flush_of(Transfer& transfer) {
   flush(**found);
 }
 
-void Lane::finish(Transfer& transfer, const std::shared_ptr<EventT>& landed,
+bool Lane::finish(Transfer& transfer, const std::shared_ptr<EventT>& landed,
                   const std::function<void()>& copy) noexcept {
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -325,8 +340,11 @@ void Lane::finish(Transfer& transfer, const std::shared_ptr<EventT>& landed,
   }
   try {
     settle(transfer, keeps(Edge::staging_waits_for_landing) ? landed : nullptr, copy);
+    return true;
   } catch (const CudaError&) {  // kept in the transfer
   }
+  const LastScope scope(driver_, context_);
+  return scope.entered() && finish_all_of(side_);
 }
 
 // Waits for the device without the mutex, and gives the transfer its end.
@@ -337,7 +355,7 @@ void Lane::settle(Transfer& transfer, std::shared_ptr<EventT> landed, const std:
     const ContextScope scope(driver_, context_);
     if (landed != nullptr) check(driver_, "cuEventSynchronize", driver_.event_synchronize(landed.get()));
     copy();
-  } catch (const CudaError& failure) {
+  } catch (const std::exception& failure) {
     error = failure.what();
   }
   landed.reset();

@@ -62,8 +62,8 @@ class Lane : public std::enable_shared_from_this<Lane> {
   /// For a reader: see Landing::wait().
   void wait_for(Transfer& transfer);
 
-  /// For a copy thread: waits for the landing in staging memory, and then runs `copy`.
-  void finish(Transfer& transfer, const std::shared_ptr<EventT>& landed, const std::function<void()>& copy) noexcept;
+  /// For a copy thread: waits for the landing in staging memory, and then runs `copy`. False where it may still land.
+  bool finish(Transfer& transfer, const std::shared_ptr<EventT>& landed, const std::function<void()>& copy) noexcept;
 
   /// Gives idle chunks back to torch. Returns their bytes. Throws CudaError.
   std::size_t trim();
@@ -89,7 +89,9 @@ class Lane : public std::enable_shared_from_this<Lane> {
   void flush(Filling& filling);
   void enqueue_copy(Filling& filling);
   void put_back(Filling& filling);
+  std::unique_ptr<Filling> take(Filling& filling);
   void abandon(Filling& filling, const char* error) noexcept;
+  bool finish_all_of(Stream stream) const noexcept;
 
   // With mutex_ held.
   void flush_of(Transfer& transfer);
@@ -101,6 +103,7 @@ class Lane : public std::enable_shared_from_this<Lane> {
 
   const Driver& driver_;
   const int device_;
+  DeviceId id_ = 0;
   Context context_ = nullptr;  // retained
   Stream side_ = nullptr;      // owned
   std::shared_ptr<EventPool> events_;

@@ -86,10 +86,10 @@ Result PinnedSource::register_slab(const Slab& slab) {
 }
 
 void PinnedSource::unregister(const Slab& slab, std::size_t bytes) noexcept {
-  if (driver_ == nullptr || driver_->context_push(context_) != kSuccess) return;
+  if (driver_ == nullptr) return;
+  const LastScope scope(*driver_, context_);
+  if (!scope.entered()) return;
   for (std::size_t done = 0; done < bytes; done += kPiece) driver_->host_unregister(slab.base + done);
-  Context popped;
-  driver_->context_pop(&popped);
 }
 
 PinnedPool& PinnedPool::instance() {

@@ -18,9 +18,10 @@ void Quarantine::watch(const Driver& driver, Context context, Stream stream, std
 
 void Quarantine::settle() {
   std::lock_guard<std::mutex> lock(mutex_);
-  if (auto blocks = pool_.take_returned(); !blocks.empty()) {
-    batches_.push_back({std::move(blocks), {}});
-    batches_.back().marks = mark_streams();
+  Batch returned{pool_.take_returned(), {}};  // goes back to the pool where an error keeps it from being marked
+  if (!returned.blocks.empty()) {
+    returned.marks = mark_streams();
+    batches_.push_back(std::move(returned));
   }
   while (!batches_.empty() && passed(batches_.front())) {
     for (Block& block : batches_.front().blocks) block.recycle();

@@ -31,6 +31,7 @@ void Staging::enqueue(Work work) {
   std::lock_guard<std::mutex> lock(mutex_);
   start();
   if (!keeps(Edge::staging_held_until_copied)) work.region.recycle();
+  if (!keeps(Edge::staging_holds_records)) work.records.clear();
   queue_.push_back(std::move(work));
   ++pending_;
   changed_.notify_all();
@@ -50,8 +51,12 @@ void Staging::work() {
     queue_.pop_front();
     lock.unlock();
     // The lane gives the transfer its end, also where the copy never lands.
-    work.lane->finish(*work.transfer, work.landed, [&] { copy_out(work); });
-    work.region.recycle();
+    const bool over = work.lane->finish(*work.transfer, work.landed, [&] { copy_out(work); });
+    if (over) {
+      work.region.recycle();
+    } else {
+      (void)new Block(std::move(work.region));  // lost: the device may still write to it
+    }
     work = {};
     lock.lock();
     --pending_;

@@ -23,7 +23,8 @@ bool Contexts::release(int device) {
   require(primary.retained > 0, cuda::kInvalidContext, "the context of device ", device, " is not retained");
   if (primary.retained == 1) {
     for (const auto& [thread, stack] : stacks_) {
-      const bool pushed = std::any_of(stack.begin(), stack.end(), [&](const Pushed& p) { return p.device == device; });
+      const bool pushed =
+          std::any_of(stack.begin(), stack.end(), [&](const Pushed& p) { return p.device == device && !p.excused; });
       require(!pushed, cuda::kInvalidContext, "the context of device ", device, " is still on a thread's stack");
     }
     primary.handle = nullptr;

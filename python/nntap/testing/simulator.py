@@ -72,9 +72,10 @@ class Report:
 class Stream:
     """A stream of the model's. Within ``with stream:`` the operations of this thread go to it."""
 
-    def __init__(self, handle: int, device: int) -> None:
+    def __init__(self, handle: int, device: int, lazy: bool = False) -> None:
         self.handle = handle
         self.device = device
+        self.lazy = lazy
 
     def __enter__(self) -> Stream:
         _testing.push_stream(self.device, self.handle)
@@ -110,8 +111,10 @@ class Simulator:
     and `copy`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, lazy: bool = False) -> None:
         self.raw = RawDriver()
+        self._lazy = lazy  # the default streams
+        self._streams: dict[int, Stream] = {}
         self._final: Report | None = None
         self._kept: list[torch.Tensor] = []  # what operations that have not run yet refer to, and `empty` did not make
         self._heap: set[int] = set()  # addresses of storages that `empty` made; they stay valid
@@ -126,15 +129,17 @@ class Simulator:
                 eager stream runs each one, and all it depends on, when it is enqueued.
             device: The device that it belongs to.
         """
-        return Stream(_testing.add_stream(device, lazy), device)
+        made = Stream(_testing.add_stream(device, lazy), device, lazy)
+        self._streams[made.handle] = made
+        return made
 
     def default_stream(self, device: int = 0) -> Stream:
         """The stream that a thread's operations go to outside of any ``with stream:``."""
-        return Stream(0, device)
+        return Stream(0, device, self._lazy)
 
     def current_stream(self, device: int = 0) -> Stream:
         """The stream that this thread's operations go to now."""
-        return Stream(_testing.current_stream(device), device)
+        return self._streams.get(_testing.current_stream(device)) or self.default_stream(device)
 
     def set_capturing(self, stream: Stream, capturing: bool) -> None:
         """Says whether a graph is being captured from the stream; then the engine may only ask whether it is."""
@@ -281,6 +286,11 @@ class Simulator:
 
     # ---- what came of it ----
 
+    @property
+    def over(self) -> bool:
+        """Whether the simulation has ended."""
+        return self._final is not None
+
     def report(self) -> Report:
         """What has happened so far; after the simulation, what had happened at its end."""
         if self._final is not None:
@@ -392,7 +402,7 @@ def simulated(
         launch_ns=launch_ns,
         call_ns=call_ns,
     )
-    sim = Simulator()
+    sim = Simulator(lazy)
     usual = _testing.engine()
     try:
         _testing.set_engine(
