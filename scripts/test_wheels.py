@@ -67,6 +67,10 @@ class Environment:
     """A virtual environment on whose PATH there is nothing else."""
 
     def __init__(self, folder: Path, python: str) -> None:
+        uv = shutil.which("uv")
+        if uv is None:
+            raise StepError("uv is not installed: scripts/wheel_tools.sh installs it")
+        self._uv_program = uv
         self._folder = folder
         self._bin = folder / "venv" / "bin"
         self._uv("venv", "--python", python, str(folder / "venv"))
@@ -81,7 +85,8 @@ class Environment:
         return _run([str(self._bin / program), *arguments], env, self._folder)
 
     def _uv(self, *arguments: str) -> None:
-        _run(["uv", "--no-config", *arguments], {**os.environ, "UV_PYTHON_DOWNLOADS": "never"}, self._folder)
+        env = {**os.environ, "PATH": str(self._bin), "UV_PYTHON_DOWNLOADS": "never"}
+        _run([self._uv_program, "--no-config", *arguments], env, self._folder)
 
 
 def _run(command: list[str], env: dict[str, str], folder: Path) -> str:
@@ -121,7 +126,7 @@ def _install(environment: Environment, wheel: Path, torch: str, cell: Cell) -> s
     environment.install(f"torch=={torch}")
     version = "from importlib.metadata import version; print(version('torch'))"
     before = environment.run("python", "-c", version)
-    environment.install("--no-build-package", "nntap", f"{wheel}[demo,safetensors]", *TEST_PACKAGES)
+    environment.install(f"{wheel}[demo,safetensors]", *TEST_PACKAGES)
     after = environment.run("python", "-c", version)
     if before != after:
         raise StepError(f"installing the wheel replaced torch {before.strip()} by {after.strip()}")
