@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import nox
 
 nox.options.default_venv_backend = "venv"
@@ -16,19 +18,17 @@ ENVIRONMENTS = {
     "0.8.1": ["transformers==5.23.0"],
 }
 
+TEST_TOOLS = ["hypothesis", "numpy", "pillow", "pytest", "pytest-timeout"]
+
 
 @nox.session
 @nox.parametrize("version", list(ENVIRONMENTS), ids=list(ENVIRONMENTS))
 def nnsight(session: nox.Session, version: str) -> None:
-    """The nnsight tests against one release of nnsight, with a wheel of this tree."""
+    """The nnsight tests against one release of nnsight, with a wheel of this tree.
+
+    Each session compiles one, unless NNTAP_WHEEL names a file that is there already.
+    """
+    package = os.environ.get("NNTAP_WHEEL", ".")
     session.install(TORCH)
-    session.install(
-        ".[safetensors]",
-        f"nnsight=={version}",
-        *ENVIRONMENTS[version],
-        "hypothesis",
-        "numpy",
-        "pytest",
-        "pytest-timeout",
-    )
+    session.install(f"{package}[safetensors]", f"nnsight=={version}", *ENVIRONMENTS[version], *TEST_TOOLS)
     session.run("pytest", "tests/under_nnsight", *session.posargs, env={"HF_HUB_OFFLINE": "1"})

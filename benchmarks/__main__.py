@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import argparse
-import logging
-import os
 import sys
-import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # nothing is downloaded
+from rich.console import Console
+
+from benchmarks import report, results, run, tables
+from benchmarks.cases import CASES, Case
+from benchmarks.worker import Settings
+
+QUICK_SCALE = 0.1
+PROCESSES = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    measure = commands.add_parser("run", help="measure this machine (the default)")
-    for where in (parser, measure):
-        _add_run_options(where)
+    _add_run_options(parser)
+    parser.set_defaults(do=_run)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    shown = commands.add_parser("show", help="a result as tables")
+    shown.add_argument("result", type=Path)
+    shown.set_defaults(do=_show)
     table = commands.add_parser("table", help="write the README's table from the committed results")
     table.set_defaults(do=_table)
-    measure.set_defaults(do=_run)
-    parser.set_defaults(do=_run)
     options = parser.parse_args(arguments)
     return int(options.do(options))
 
@@ -30,39 +35,82 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks.json"), help="where to write the result")
     parser.add_argument("--only", action="append", metavar="CASE", help="measure this case; may be given again")
-    parser.add_argument("--threads", type=int, help="threads of torch (default: torch's own choice)")
+    parser.add_argument("--quick", action="store_true", help="a few cases, shortly: under two minutes")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--quick", action="store_true", help="the quick cases, in under two minutes")
+    parser.add_argument("--threads", type=int, help="threads of torch (default: torch's own choice)")
+    parser.add_argument(
+        "--clock",
+        choices=("wall", "process"),
+        default="wall",
+        help="process: processor time, which other processes disturb less; for the CPU and one thread",
+    )
+    parser.add_argument(
+        "--processes", type=int, help=f"processes to measure each case in (default: {PROCESSES}; 1 with --quick)"
+    )
 
 
 def _run(options: argparse.Namespace) -> int:
-    import torch
-
-    from benchmarks import results, run
-    from benchmarks.cases import CASES
-
-    _quiet()
-    if options.threads is not None:
-        torch.set_num_threads(options.threads)
-    cases = [case for case in CASES if (case.key in options.only if options.only else case.quick or not options.quick)]
-    result = run.measure(cases, options.device, lambda label, done, of: None)
+    if options.clock == "process" and (options.threads != 1 or options.device != "cpu"):
+        raise SystemExit("--clock process counts the time of all threads: give --threads 1 and --device cpu with it")
+    console = Console(stderr=True)
+    settings = Settings(options.device, options.threads, options.clock, QUICK_SCALE if options.quick else 1.0)
+    processes = options.processes or (1 if options.quick else PROCESSES)
+    try:
+        with _progress(console) as tell:
+            result = run.measure(_chosen(options), settings, processes, tell)
+    except run.BrokenCase as broken:
+        console.print(f"broken: {broken}", style="red", highlight=False)
+        return 1
     results.save(result, options.out)
-    print(f"written: {options.out}")
+    report.show(result, Console())
+    complaints = list(run.complaints(result))
+    for complaint in complaints:
+        console.print(f"wrong: {complaint}", style="red", highlight=False)
+    console.print(f"written: {options.out}")
+    return 1 if complaints else 0
+
+
+def _chosen(options: argparse.Namespace) -> list[Case]:
+    there = [case for case in CASES if options.device in case.devices]
+    known = [case.key for case in there]
+    for key in options.only or ():
+        if key not in known:
+            raise SystemExit(f"--only {key} is not a case. These are: {', '.join(known)}")
+    if options.only:
+        return [case for case in there if case.key in options.only]
+    return [case for case in there if case.quick or not options.quick]
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[run.Progress]:
+    """A bar on a terminal, a line a case elsewhere."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    if not console.is_terminal:
+        seen: set[str] = set()
+
+        def line(title: str, part: float) -> None:
+            if title not in seen:
+                seen.add(title)
+                console.print(f"{part:4.0%}  {title}", highlight=False)
+
+        yield line
+        return
+    columns = (BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=1.0)
+        yield lambda title, part: bar.update(task, completed=part, description=title)
+
+
+def _show(options: argparse.Namespace) -> int:
+    report.show(results.load(options.result), Console())
     return 0
 
 
 def _table(options: argparse.Namespace) -> int:
-    from benchmarks import results, tables
-
     text = tables.headline(results.committed())
     tables.README.write_text(tables.put_in_readme(text, tables.README.read_text()))
     return 0
-
-
-def _quiet() -> None:
-    """What libraries say about configs and submodule names when they are loaded is no result."""
-    warnings.simplefilter("ignore")
-    logging.disable(logging.WARNING)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.contestants import Location, Request, Way
+from benchmarks.contestants.way import Location, Request, Way
 from nntap.demo.record import tensors_in
 
 
@@ -57,6 +57,8 @@ class _Truth:
 def audit(way: Way, request: Request) -> Audit:
     with torch.no_grad(), way.around(), _watched(way, request) as truth:
         made = way.run()
+        if way.beside is not None:
+            way.beside()
     recorded: defaultdict[Location, list[list[torch.Tensor]]] = defaultdict(list)
     for location, value in way.records(made):
         recorded[location].append(list(tensors_in(value)))
@@ -64,17 +66,18 @@ def audit(way: Way, request: Request) -> Audit:
     for location, visits in truth.values.items():
         found = recorded.get(location, [])
         same = sum(_same(mine, true, request) for mine, true in zip(found, visits, strict=False))
+        absent = max(0, len(visits) - len(found))
         right += same
-        missing += max(0, len(visits) - len(found))
-        wrong += max(len(visits), len(found)) - max(0, len(visits) - len(found)) - same
+        missing += absent
+        wrong += max(len(visits), len(found)) - absent - same
     tensors = [tensor for visits in recorded.values() for visit in visits for tensor in visit]
-    sizes = _moved(tensors, truth.memory())
-    return Audit(right, wrong, missing, sum(tensor.nbytes for tensor in tensors), sum(sizes), tuple(sizes))
+    moved = [] if way.aliases else _moved(tensors, truth.memory())
+    return Audit(right, wrong, missing, sum(tensor.nbytes for tensor in tensors), sum(moved), tuple(moved))
 
 
 def _same(recorded: list[torch.Tensor], true: list[torch.Tensor], request: Request) -> bool:
     return len(recorded) == len(true) and all(
-        torch.equal(mine.to(other.device), other if request.dtype is None else other.to(request.dtype))
+        mine.shape == other.shape and torch.equal(mine.to(other.device), other.to(request.dtype or other.dtype))
         for mine, other in zip(recorded, true, strict=True)
     )
 
@@ -92,9 +95,7 @@ def _moved(tensors: list[torch.Tensor], memory_of_model: set[int]) -> list[int]:
 def _watched(way: Way, request: Request) -> Iterator[_Truth]:
     truth = _Truth()
     handles = []
-    for path, module in way.model.named_modules():
-        if request.modules is not None and path not in request.modules:
-            continue
+    for path, module in way.watch.items():
 
         def give(module: Any, args: Any, output: Any, path: str = path) -> None:
             truth.add((path, "output"), output)

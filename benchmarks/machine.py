@@ -15,12 +15,12 @@ import torch
 PACKAGES = ("torch", "nnsight", "transformers", "transformer-lens", "torchvision", "numpy")
 
 
-def facts(device: str) -> dict[str, Any]:
-    """Plain values, ready for JSON. `device` is ``"cpu"`` or ``"cuda"``."""
+def facts(device: str, threads: int | None = None) -> dict[str, Any]:
+    """Plain values, ready for JSON. `device` is ``"cpu"`` or ``"cuda"``, `threads` those torch is given."""
     known: dict[str, Any] = {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "threads": threads or torch.get_num_threads(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": platform.python_version(),

@@ -1,87 +1,165 @@
-"""Measure cases."""
+"""Measure cases, each in processes of its own, and put together what they measured."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-import torch
-
-from benchmarks import machine
-from benchmarks.audit import Audit, audit
+from benchmarks import machine, peaks
 from benchmarks.cases import Case
-from benchmarks.contestants import BARE, CONTESTANTS, NNSIGHTS, Contestant, Way
-from benchmarks.models import Unsuited
-from benchmarks.timer import Rounds, Timed, Timer, added, ratio_of_added
+from benchmarks.contestants import BARE, CAPTURE, CONTESTANTS, NNSIGHTS, OURS
+from benchmarks.timer import Spread, added, ratio_of_added
+from benchmarks.worker import PROGRESS, Settings, floor_of
 
 SCHEMA = 1
 
-Progress = Callable[[str, int, int], object]
-"""Told what is being done, how much of it is done, and of how much."""
+Progress = Callable[[str, float], object]
+"""Told what is being measured, and which part of everything is done."""
 
 
-def measure(cases: Sequence[Case], device: str, progress: Progress, scale: float = 1.0) -> dict[str, Any]:
-    """The whole result, ready for JSON. `scale` multiplies the time that each case may take."""
+class BrokenCase(Exception):
+    """A contestant failed, nntap recorded something wrong, or a figure cannot be true."""
+
+
+def measure(cases: Sequence[Case], settings: Settings, processes: int, progress: Progress) -> dict[str, Any]:
+    """The whole result, ready for JSON.
+
+    Each case is measured in `processes` processes, one after the other: what memory an allocator keeps is decided by
+    what happened in a process before, and differs from one to the next.
+    """
     done = []
     for index, case in enumerate(cases):
-        progress(case.title, index, len(cases))
-        done.append(measure_case(case, device, progress, scale))
-    return {"schema": SCHEMA, "machine": machine.facts(device), "cases": done}
+        parts = []
+        for process in range(processes):
 
+            def tell(part: float, case: Case = case, before: float = index * processes + process) -> None:
+                progress(case.title, (before + part) / (len(cases) * processes))
 
-def measure_case(case: Case, device: str, progress: Progress, scale: float) -> dict[str, Any]:
-    subject = case.subject(device)
-    request = case.request(subject)
-    ways: dict[str, Way] = {}
-    rows: list[dict[str, Any]] = []
-    for contestant in _contestants(case):
-        try:
-            ways[contestant.name] = contestant.way(subject, request)
-        except Unsuited as reason:
-            rows.append({"contestant": contestant.name, "skipped": str(reason)})
-    audits = {name: audit(way, request) for name, way in ways.items() if name != BARE}
-    timer = Timer(machine.synchroniser(device))
-    with torch.no_grad():
-        seconds = timer.measure(
-            {name: Timed(way.run, way.around) for name, way in ways.items()},
-            Rounds(case.budget_seconds * scale),
-            lambda done, of: progress(case.title, done, of),
-        )
-    measured = [_row(name, seconds, audits.get(name)) for name in ways]
+            tell(0.0)
+            parts.append(_measure_in_process(case, settings, process, tell))
+        done.append(joined(case, parts))
     return {
+        "schema": SCHEMA,
+        "machine": machine.facts(settings.device, settings.threads),
+        "settings": asdict(settings) | {"processes": processes},
+        "cases": done,
+    }
+
+
+def _measure_in_process(case: Case, settings: Settings, seed: int, tell: Callable[[float], object]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.worker", case.key, json.dumps(asdict(settings)), str(seed)]
+    root = Path(__file__).parents[1]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root) as worker:
+        assert worker.stdout is not None
+        last = ""
+        for line in worker.stdout:
+            if line.startswith(PROGRESS):
+                _, part, whole = line.split()
+                tell(int(part) / int(whole))
+            else:
+                last = line
+    if worker.returncode != 0:
+        raise BrokenCase(f"{case.key}: a contestant failed; its error is above")
+    return json.loads(last)  # type: ignore[no-any-return]
+
+
+def joined(case: Case, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A case's entry in the result, from what its processes measured."""
+    first = parts[0]
+    entry = {
         "case": case.key,
         "title": case.title,
-        "model": subject.name,
-        "modules": len(request.modules or subject.module_paths()),
-        "dtype": None if request.dtype is None else str(request.dtype).removeprefix("torch."),
         "headline": case.headline,
+        "axis": None if case.axis is None else list(case.axis),
         "targets": dict(case.targets),
+    }
+    if "skipped" in first:
+        return entry | {"skipped": first["skipped"], "rows": []}
+    seconds = {name: [value for part in parts for value in part["seconds"][name]] for name in first["seconds"]}
+    curve = [(size, max(part["peak"][index][1] for part in parts)) for index, (size, _) in enumerate(first["peak"])]
+    names = [contestant.name for contestant in CONTESTANTS if contestant.name in case.contestants]
+    rows = [
+        {"contestant": name, "skipped": first["skipped"][name]}
+        if name in first["skipped"]
+        else _row(name, seconds, first, curve)
+        for name in names
+    ]
+    return entry | {
+        **{key: first[key] for key in ("model", "modules", "dtype")},
         "rounds": len(seconds[BARE]),
-        "rows": measured + rows,
+        "peak": curve,
+        "rows": rows,
     }
 
 
-def _contestants(case: Case) -> list[Contestant]:
-    return [contestant for contestant in CONTESTANTS if contestant.name in case.contestants]
-
-
-def _row(name: str, seconds: dict[str, list[float]], audited: Audit | None) -> dict[str, Any]:
-    from benchmarks.timer import Spread
-
-    row: dict[str, Any] = {"contestant": name, "seconds": asdict(Spread.of(seconds[name]))}
-    if audited is None:
+def _row(name: str, seconds: dict[str, list[float]], first: dict[str, Any], curve: peaks.Curve) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "contestant": name,
+        "seconds": asdict(Spread.of(seconds[name])),
+        "peak_host_bytes": first["memory"][name]["host"],
+        "peak_device_bytes": first["memory"][name]["device"],
+    }
+    if name == BARE:
         return row
-    more = added(seconds[name], seconds[BARE])
-    row["added"] = asdict(more)
-    if NNSIGHTS in seconds and name != NNSIGHTS:
-        of_nnsight = ratio_of_added(seconds[name], seconds[NNSIGHTS], seconds[BARE])
-        row["of_nnsight"] = None if of_nnsight is None else asdict(of_nnsight)
-    row |= {
-        "bytes_recorded": audited.bytes_recorded,
-        "bytes_moved": audited.bytes_moved,
-        "right": audited.right,
-        "wrong": audited.wrong,
-        "missing": audited.missing,
+    floor = seconds.get(floor_of(name), seconds[BARE])
+    audited = first["audits"][name]
+    least = peaks.least_seconds(audited["moved_sizes"], curve)
+    more = added(seconds[name], floor)
+    return row | {
+        "added": asdict(more),
+        "of_nnsight": _ratio(seconds, name, NNSIGHTS),
+        "nntap_of_it": _ratio(seconds, CAPTURE, name),
+        **{key: audited[key] for key in ("right", "wrong", "missing", "bytes_recorded", "bytes_moved")},
+        "bytes_a_second": audited["bytes_moved"] / more.median if audited["bytes_moved"] and more.low > 0 else None,
+        "of_peak": least / more.median if audited["bytes_moved"] and more.low > 0 else None,
+        "impossible": faster_than_the_peak(seconds[name], floor, least),
+        "right_in_place": _share_right(first["in_place"].get(name)),
     }
-    return row
+
+
+def _ratio(seconds: dict[str, list[float]], name: str, other: str) -> dict[str, float] | None:
+    if name == other or not {name, other} <= set(seconds) or floor_of(other) in seconds:
+        return None
+    ratio = ratio_of_added(seconds[name], seconds[other], seconds[BARE])
+    return None if ratio is None else asdict(ratio)
+
+
+def faster_than_the_peak(own: Sequence[float], floor: Sequence[float], least_seconds: float) -> bool:
+    """Whether what was added is less than what copying the same bytes at the peak takes.
+
+    That cannot be, and is a mistake of the benchmark's: a clock that stopped too early, bytes counted that were not
+    moved. Where the floor itself varies by more than the copy takes, nothing can be said.
+    """
+    noise = Spread.of(floor)
+    if least_seconds < 2 * (noise.high - noise.low):
+        return False
+    more = [mine - bare for mine, bare in zip(own, floor, strict=True)]
+    return statistics.quantiles(more, n=20, method="inclusive")[-1] < least_seconds
+
+
+def _share_right(audited: dict[str, Any] | None) -> float | None:
+    if audited is None:
+        return None
+    whole = audited["right"] + audited["wrong"] + audited["missing"]
+    return audited["right"] / whole if whole else None
+
+
+def complaints(result: dict[str, Any]) -> Iterator[str]:
+    """What must not be in a result: wrong records of nntap's, and figures above the peak."""
+    for case in result["cases"]:
+        for row in case["rows"]:
+            if "skipped" in row or row["contestant"] == BARE:
+                continue
+            where = f"{case['case']}, {row['contestant']}"
+            if row["impossible"]:
+                yield f"{where}: copied faster than this machine can; the benchmark is wrong"
+            if row["contestant"] in OURS and row["wrong"] + row["missing"]:
+                yield f"{where}: {row['wrong']} wrong and {row['missing']} missing records"
+            if row["contestant"] in OURS and row["right_in_place"] not in (None, 1.0):
+                yield f"{where}: {row['right_in_place']:.0%} right on a model with in-place operations"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contestants import BARE, CAPTURE, NNSIGHTS, ON_NNTAP
-from benchmarks.show import megabytes, milliseconds, ratio
+from benchmarks.show import milliseconds, size, spread
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- benchmarks: table -->", "<!-- benchmarks: end -->"
@@ -35,12 +35,8 @@ def _headlines(result: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _machine_table(result: dict[str, Any]) -> str:
-    machine = result["machine"]
-    packages = machine["packages"]
-    threads = "one thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
     lines = [
-        f"{machine.get('gpu') or machine['cpu']}, {threads} of torch {packages['torch']}, "
-        f"nnsight {packages.get('nnsight', 'not installed')}:",
+        f"{_machine(result)}:",
         "",
         "| Recorded | Bytes | Bare forward | nnsight's cache adds | nntap adds | Part of nnsight's |",
         "|---|---|---|---|---|---|",
@@ -56,10 +52,20 @@ def _machine_table(result: dict[str, Any]) -> str:
 def _line(title: str, how: str, bare: Any, nnsights: Any, ours: Any) -> str:
     cells = [
         f"{title}, {how}",
-        megabytes(ours["bytes_recorded"]),
+        size(ours["bytes_recorded"]),
         milliseconds(bare["seconds"]["median"]),
         milliseconds(nnsights["added"]["median"]),
         milliseconds(ours["added"]["median"]),
-        ratio(ours["of_nnsight"]),
+        spread(ours["of_nnsight"]),
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def _machine(result: dict[str, Any]) -> str:
+    machine, packages = result["machine"], result["machine"]["packages"]
+    threads = "one thread" if machine["threads"] == 1 else f"{machine['threads']} threads"
+    clock = ", processor time" if result["settings"]["clock"] == "process" else ""
+    return (
+        f"{machine.get('gpu') or machine['cpu']}, {threads} of torch {packages['torch']}, "
+        f"nnsight {packages.get('nnsight', 'not installed')}{clock}"
+    )

@@ -19,13 +19,7 @@ while test $# -gt 0; do
   esac
   shift
 done
-if test ${#pythons[@]} -eq 0; then
-  for version in 3.10 3.11 3.12 3.13 3.14; do
-    for python in "${PYENV_ROOT:-$HOME/.pyenv}/versions/$version".*/bin/python "$(command -v "python$version" || true)"; do
-      if test -x "$python" && "$python" -c 'import sys' 2>/dev/null; then pythons+=("$python") && break; fi
-    done
-  done
-fi
+if test ${#pythons[@]} -eq 0; then mapfile -t pythons < <("$root/scripts/find_pythons.sh"); fi
 
 tools=${NNTAP_WHEEL_TOOLS:-$root/build/wheel-tools}
 "$root/scripts/wheel_tools.sh" "$tools"
@@ -33,13 +27,12 @@ PATH=$tools/bin:$PATH
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# The time in every archive is that of the commit, or of the version's file where there is no history.
-: "${SOURCE_DATE_EPOCH:=$(git -C "$root" log -1 --format=%ct 2>/dev/null || stat -c %Y "$root/python/nntap/_version.py")}"
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$("$root/scripts/source_date.sh")}
 export SOURCE_DATE_EPOCH NNTAP_ZIG=$tools/zig CXX=$root/scripts/zig-c++
 export UV_BUILD_CONSTRAINT=$root/scripts/wheel-constraints.txt UV_PYTHON_DOWNLOADS=never NNTAP_WERROR=ON
 umask 022
 
-uv build --quiet --sdist --python "${pythons[0]}" --out-dir "$work/sdist" "$root"
+"$root/scripts/build_sdist.sh" "$work/sdist"
 for python in "${pythons[@]}"; do
   if test "$target" != "$(uname -m)"; then
     export NNTAP_ZIG_TARGET=$target-linux-gnu.2.28 _PYTHON_HOST_PLATFORM=linux-$target
@@ -52,7 +45,7 @@ for python in "${pythons[@]}"; do
 done
 mkdir -p "$out"
 for wheel in "$work"/built/*.whl; do
-  "$root/scripts/repair_wheel.sh" "$wheel" "$out" >"$work/repair.log" 2>&1 || { cat "$work/repair.log" >&2 && exit 1; }
+  "$root/scripts/repair_wheel.sh" "$wheel" "$work/fit" >"$work/log" 2>&1 || { cat "$work/log" >&2 && exit 1; }
 done
-cp "$work"/sdist/*.tar.gz "$out"
-python "$root/scripts/check_wheels.py" "$out"/*.whl --pythons "${pythons[@]}"
+python "$root/scripts/check_wheels.py" "$work"/fit/*.whl --pythons "${pythons[@]}"
+cp "$work"/fit/*.whl "$work"/sdist/*.tar.gz "$out"

@@ -41,7 +41,9 @@ class Wheel:
     libraries: list[str] = field(default_factory=list)
     symbols: dict[str, str] = field(default_factory=dict)  # the newest version of each kind, such as GLIBC
     exports: list[str] = field(default_factory=list)
-    architectures: list[str] | None = None  # None: not asked, the wheel is not for this machine or not for a Python here
+    architectures: list[str] | None = (
+        None  # None: not asked, the wheel is not for this machine or not for a Python here
+    )
     problems: list[str] = field(default_factory=list)
 
 
@@ -144,7 +146,9 @@ def table(wheels: list[Wheel]) -> Table:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("wheels", nargs="+", type=Path, metavar="WHEEL")
-    parser.add_argument("--pythons", nargs="*", default=[sys.executable], metavar="PYTHON", help="to ask what is in them")
+    parser.add_argument(
+        "--pythons", nargs="*", default=[sys.executable], metavar="PYTHON", help="to ask what is in them"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write what was found")
     arguments = parser.parse_args()
     wheels = [inspect(path, arguments.pythons) for path in arguments.wheels]

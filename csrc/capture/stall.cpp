@@ -6,6 +6,7 @@
 #include "capture/python.hpp"
 #include "copy/host_pool.hpp"
 #include "support/error.hpp"
+#include "support/event_log.hpp"
 
 namespace nntap {
 namespace {
@@ -44,6 +45,7 @@ void place_or_wait(MemoryRequest& request, std::uint64_t own_bytes, StallStats& 
   const auto start = Clock::now();
   const auto waited = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
   ++stats.stalls;
+  const LoggedScope logged("stall", request.bytes());
   const char* failure = nullptr;
   bool interrupted = false;
   PyGC_Collect();

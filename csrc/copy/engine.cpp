@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "copy/dtype.hpp"
+#include "support/event_log.hpp"
 
 namespace nntap {
 namespace {
@@ -54,6 +55,7 @@ bool Snapshot::place() {
 void Snapshot::copy() {
   using Clock = std::chrono::steady_clock;
   Record& record = *plan_.record;
+  const LoggedScope logged("copy", bytes());
   if (bytes() < kTimedBytes) return device_.copy(record.source, plan_.gather, record);
   const auto start = Clock::now();
   device_.copy(record.source, plan_.gather, record);

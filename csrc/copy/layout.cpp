@@ -8,6 +8,14 @@ namespace {
 
 using Order = std::array<int, kMaxDims>;
 
+// Sorts the first `n`, of at most kMaxDims, by insertion: for so few nothing is faster.
+template <typename Before>
+void sort_first(Order& order, int n, Before before) {
+  for (int i = 1; i < n; ++i) {
+    for (int at = i; at > 0 && before(order[at], order[at - 1]); --at) std::swap(order[at], order[at - 1]);
+  }
+}
+
 // Dense and free of overlap: sorted by stride, each dimension begins where the faster ones end. The strides of an empty
 // tensor say nothing, and torch keeps them.
 bool is_dense(const Layout& layout) {
@@ -17,7 +25,7 @@ bool is_dense(const Layout& layout) {
   for (int d = 0; d < layout.ndim; ++d) {
     if (layout.shape[d] != 1) order[n++] = d;
   }
-  std::sort(order.begin(), order.begin() + n, [&](int a, int b) { return layout.strides[a] < layout.strides[b]; });
+  sort_first(order, n, [&](int a, int b) { return layout.strides[a] < layout.strides[b]; });
   std::int64_t expected = 1;
   for (int i = 0; i < n; ++i) {
     if (layout.strides[order[i]] != expected) return false;
@@ -99,7 +107,7 @@ GatherPlan plan_gather(const Layout& source, const Layout& dense) {
   for (int d = 0; d < source.ndim; ++d) {
     if (source.shape[d] != 1) order[n++] = d;
   }
-  std::sort(order.begin(), order.begin() + n, [&](int a, int b) { return dense.strides[a] > dense.strides[b]; });
+  sort_first(order, n, [&](int a, int b) { return dense.strides[a] > dense.strides[b]; });
   for (int i = 0; i < n; ++i) {
     const auto size = source.shape[order[i]], stride = source.strides[order[i]];
     const int last = plan.ndim - 1;

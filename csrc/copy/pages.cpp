@@ -7,7 +7,10 @@
 #include <thread>
 #include <vector>
 
-#ifndef MADV_POPULATE_WRITE
+#ifndef __linux__  // no such advice: it is refused, as by a kernel that is too old
+#define MADV_POPULATE_WRITE -1
+#define MADV_HUGEPAGE -1
+#elif !defined(MADV_POPULATE_WRITE)
 #define MADV_POPULATE_WRITE 23  // Linux 5.14
 #endif
 

@@ -81,6 +81,10 @@ struct Slot<int*> : ResultSlot<int> {
   using ResultSlot::ResultSlot;
 };
 template <>
+struct Slot<std::size_t*> : ResultSlot<std::size_t> {
+  using ResultSlot::ResultSlot;
+};
+template <>
 struct Slot<const char**> : ResultSlot<const char*> {
   using ResultSlot::ResultSlot;
 };

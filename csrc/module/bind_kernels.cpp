@@ -1,6 +1,9 @@
 #include <pybind11/stl.h>
 
+#include <algorithm>
+#include <cstring>
 #include <optional>
+#include <stdexcept>
 #include <vector>
 
 #include "copy/dtype.hpp"
@@ -18,6 +21,67 @@ namespace {
 DLDataType dtype_of(std::pair<int, int> code_and_bits) {
   return {static_cast<std::uint8_t>(code_and_bits.first), static_cast<std::uint8_t>(code_and_bits.second), 1};
 }
+
+// Which bytes are elements of the sources of a launch, while it runs on this thread. Reading others is an error, also
+// where they are in an allocation: they may be another tensor's, which is being written, or nobody's.
+class Readable {
+ public:
+  explicit Readable(const cuda::GatherBatch& batch) {
+    for (int j = 0; j < batch.jobs; ++j) add(batch.job[j]);
+    current = this;
+    cuda::on_load = check;
+  }
+  ~Readable() {
+    cuda::on_load = nullptr;
+    current = nullptr;
+  }
+
+ private:
+  struct Range {
+    std::uintptr_t start;
+    std::vector<char> is_element;  // of each byte from `start` on
+  };
+
+  void add(const cuda::GatherJob& job) {
+    Layout layout;  // without the dimensions that visit the same bytes again
+    std::size_t reach = job.item;
+    for (int d = 0; d < job.ndim; ++d) {
+      if (job.shape[d] == 0) return;
+      if (job.strides[d] == 0) continue;
+      layout.shape[layout.ndim] = job.shape[d];
+      layout.strides[layout.ndim++] = job.strides[d] * job.item;
+      reach += static_cast<std::size_t>((job.shape[d] - 1) * job.strides[d]) * job.item;
+    }
+    Range range{reinterpret_cast<std::uintptr_t>(job.source), std::vector<char>(reach)};
+    mark(range, layout, 0, 0, job.item);
+    ranges_.push_back(std::move(range));
+  }
+
+  static void mark(Range& range, const Layout& layout, int dim, std::int64_t at, int item) {
+    const bool row = dim == layout.ndim - 1 && layout.strides[dim] == item;
+    if (dim == layout.ndim || row) {
+      std::fill_n(range.is_element.begin() + at, row ? layout.shape[dim] * item : item, 1);
+      return;
+    }
+    for (std::int64_t i = 0; i < layout.shape[dim]; ++i) {
+      mark(range, layout, dim + 1, at + i * layout.strides[dim], item);
+    }
+  }
+
+  static void check(const void* address, std::size_t bytes) {
+    const auto start = reinterpret_cast<std::uintptr_t>(address);
+    for (const Range& range : current->ranges_) {
+      if (start < range.start || start + bytes > range.start + range.is_element.size()) continue;
+      if (std::memchr(&range.is_element[start - range.start], 0, bytes) == nullptr) return;
+    }
+    throw std::logic_error("a kernel reads what is no element of its source");
+  }
+
+  static thread_local Readable* current;
+  std::vector<Range> ranges_;
+};
+
+thread_local Readable* Readable::current = nullptr;
 
 // data_ptr, shape, strides, (DLPack code, bits), out_ptr, (code, bits) of the output, first, count
 using Job = std::tuple<std::uintptr_t, std::vector<std::int64_t>, std::vector<std::int64_t>, std::pair<int, int>,
@@ -44,12 +108,18 @@ cuda::GatherJob gather_job(const Job& job, bool e4m3fn_saturates) {
                           count, e4m3fn_saturates);
 }
 
-int run_gather_cast(const std::vector<Job>& jobs, bool e4m3fn_saturates) {
+cuda::GatherBatch gather_batch(const std::vector<Job>& jobs, bool e4m3fn_saturates) {
   NNTAP_CHECK(jobs.size() <= cuda::kMaxJobs, InvalidArgument, jobs.size(), " jobs; a launch takes at most ",
               cuda::kMaxJobs);
   cuda::GatherBatch batch{};
   for (const Job& job : jobs) batch.job[batch.jobs++] = gather_job(job, e4m3fn_saturates);
   cuda::finish(batch);
+  return batch;
+}
+
+int run_gather_cast(const std::vector<Job>& jobs, bool e4m3fn_saturates) {
+  cuda::GatherBatch batch = gather_batch(jobs, e4m3fn_saturates);
+  const Readable readable(batch);
   void* parameters[] = {&batch};
   cuda::find_host_kernel(cuda::kGatherCastName)(parameters, static_cast<unsigned>(batch.blocks));
   return batch.blocks;
@@ -76,8 +146,16 @@ void bind_kernels(py::module_& m) {
       [](std::pair<int, int> from, std::pair<int, int> to) { return cuda::can_convert(dtype_of(from), dtype_of(to)); },
       py::arg("source"), py::arg("to"), "Whether the kernel converts between two types, as (DLPack code, bits).");
   m.def("run_gather_cast", run_gather_cast, py::arg("jobs"), py::arg("e4m3fn_saturates"),
-        "Runs one launch of the gather+cast kernel on the host. A job is (data_ptr, shape, strides, source type,\n"
-        "out_ptr, output type, first, count): elements [first, first + count) in row-major order. Returns the blocks.");
+        "Runs one launch of the gather+cast kernel on the host. A job is (data_ptr, shape, strides, type, out_ptr,\n"
+        "output type, first, count): elements [first, first + count) in row-major order. Returns the blocks. Reading\n"
+        "anything but elements is a RuntimeError.");
+  m.def(
+      "gather_parameters",
+      [](const std::vector<Job>& jobs, bool e4m3fn_saturates) {
+        const cuda::GatherBatch batch = gather_batch(jobs, e4m3fn_saturates);
+        return std::make_pair(py::bytes(reinterpret_cast<const char*>(&batch), sizeof(batch)), batch.blocks);
+      },
+      py::arg("jobs"), py::arg("e4m3fn_saturates"), "What that launch is given: its one parameter, and its blocks.");
   m.def("cubins", cubins, "The embedded machine code, by architecture.");
   m.def("ptx", cuda::ptx, "The embedded PTX, or None.");
   m.def("best_cubin", best_cubin, py::arg("major"), py::arg("minor"),

@@ -110,13 +110,16 @@ void bind_run(py::module_& m) {
   m.def(
       "start",
       [](std::uint64_t seed, const std::string& pace, int devices, bool lazy, std::pair<int, int> capability,
-         int driver_version, double link_rate, double memory_rate, Time copy_ns, Time launch_ns, Time call_ns) {
+         int driver_version, std::size_t free_bytes, double link_rate, double memory_rate, Time copy_ns, Time launch_ns,
+         Time call_ns) {
         const Costs costs{link_rate, memory_rate, copy_ns, launch_ns, call_ns};
-        start({seed, pace_named(pace), devices, lazy, capability.first, capability.second, driver_version, costs});
+        start({seed, pace_named(pace), devices, lazy, capability.first, capability.second, driver_version, free_bytes,
+               costs});
       },
       py::kw_only(), py::arg("seed"), py::arg("pace"), py::arg("devices"), py::arg("lazy"), py::arg("capability"),
-      py::arg("driver_version"), py::arg("link_bytes_per_second"), py::arg("memory_bytes_per_second"),
-      py::arg("copy_ns"), py::arg("launch_ns"), py::arg("call_ns"), "Starts the one simulator.");
+      py::arg("driver_version"), py::arg("free_bytes"), py::arg("link_bytes_per_second"),
+      py::arg("memory_bytes_per_second"), py::arg("copy_ns"), py::arg("launch_ns"), py::arg("call_ns"),
+      "Starts the one simulator.");
   m.def("stop", stop, "Ends it; what is under way is dropped.");
   m.def("use", use, py::arg("simulated"), py::call_guard<py::gil_scoped_release>(),
         "Puts the simulator in the place of the machine's driver, or takes it back.");

@@ -17,7 +17,8 @@ struct Handle {
 
 // Interned, for the life of the process.
 struct Names {
-  PyObject *parked, *observers, *counts, *fragments, *batcher, *batching, *batch_group, *narrow, *observe_selected;
+  PyObject *parked, *observers, *counts, *fragments, *batcher, *batching, *batch_group, *narrow, *observe_selected,
+      *enabled;
 } names;
 
 Handle* handle_of(PyObject* self) { return reinterpret_cast<Handle*>(self); }
@@ -77,12 +78,18 @@ void show(PyObject* interleaver, PyObject* observers, PyObject* value) {
   }
 }
 
+// Whether some values of this model are pieces that must be made whole before anybody sees them.
+bool may_hold_pieces(PyObject* interleaver) {
+  const Ref fragments = attribute(interleaver, names.fragments);
+  return fragments.get() != Py_None && is_true(attribute(fragments.get(), names.enabled).get());
+}
+
 // The value where this visit is done, or an empty reference where the original has to do it.
 Ref handle(PyObject* interleaver, PyObject* provider, PyObject* value) {
   if (is_awaited(interleaver, provider)) return Ref();
   const Ref observers = observers_of(interleaver, provider);
   if (observers) {
-    if (attribute(interleaver, names.fragments).get() != Py_None) return Ref();
+    if (may_hold_pieces(interleaver)) return Ref();
     count_visit(interleaver, provider);
     show(interleaver, observers.get(), value);
   } else {
@@ -162,8 +169,8 @@ PyObject* intern(const char* name) { return checked(PyUnicode_InternFromString(n
 }  // namespace
 
 void init_handle_type(PyObject* module) {
-  names = {intern("parked"),   intern("observers"),   intern("counts"), intern("fragments"),       intern("batcher"),
-           intern("batching"), intern("batch_group"), intern("narrow"), intern("observe_selected")};
+  names = {intern("parked"),   intern("observers"),   intern("counts"), intern("fragments"),        intern("batcher"),
+           intern("batching"), intern("batch_group"), intern("narrow"), intern("observe_selected"), intern("enabled")};
   const Ref type = checked(PyType_FromSpec(&spec));
   checked(PyModule_AddObjectRef(module, "Handle", type.get()));
 }

@@ -46,6 +46,7 @@ _HOMES = {
     "trim": "nntap.memory",
     "uninstall": "nntap.nnsight",
 }
+_NEED_TORCH = {"nntap.cache", "nntap.nnsight", "nntap.standalone"}
 
 __all__ = [
     "Cache",
@@ -73,7 +74,16 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'nntap' has no attribute {name!r}")
-    value = getattr(import_module(_HOMES[name]), name)
+    try:
+        if _HOMES[name] in _NEED_TORCH:
+            import_module("nntap.core")  # the first to import torch, because it says what to do where that fails
+        value = getattr(import_module(_HOMES[name]), name)
+    except ImportError as error:
+        if "_core" in str(error):
+            from nntap.errors import no_core
+
+            raise no_core(error) from error
+        raise
     globals()[name] = value
     return value
 

@@ -17,8 +17,9 @@ class Entry:
     """One call of a module.
 
     Attributes:
-        output: What the module gave back, or None where outputs are not recorded.
-        inputs: ``(args, kwargs)`` it was called with, or None where inputs are not recorded.
+        output: What the module gave back, or None where outputs are not recorded. Containers keep their types; each
+            tensor has the shape that it had, on the device and in the dtype that recording was asked for.
+        inputs: ``(args, kwargs)`` it was called with, likewise, or None where inputs are not recorded.
         input: The first positional argument, else the first keyword argument, else None.
     """
 
@@ -72,7 +73,7 @@ class _Node:
         return list(zip(self.keys(), self.values(), strict=True))
 
     def get(self, key: str, default: Any = None) -> Any:
-        """The recorded module's view, or ``default``."""
+        """The recorded module's view, or ``default``: ``key`` is a path, as in ``cache[key]``."""
         if key not in self:
             return default
         return self[key]
@@ -201,7 +202,8 @@ class CacheView(_Node):
 
     A module seen once: ``.output``, ``.inputs`` as ``(args, kwargs)``, ``.input``. Seen n times: ``len(view) == n``,
     ``for step in view``, ``view[i].output``, and ``view.output`` is the list of n. A place that was not recorded
-    itself is a mapping over the recorded modules below it.
+    itself is a mapping over the recorded modules below it. Reading values of a module that was not recorded raises
+    `UnknownModuleError`, which says whether it was not selected or never called.
     """
 
     def __init__(self, cache: Cache, path: str, walked: bool = False) -> None:

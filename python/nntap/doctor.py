@@ -45,7 +45,7 @@ def run_checks() -> list[Check]:
     checks = [
         Check("nntap", "ok", __version__),
         _python(),
-        Check("platform", "ok", f"{platform.system()} {platform.release()}, {platform.machine()}"),
+        Check("platform", "ok", _platform()),
     ]
     for name, check, needed in _CHECKS:
         try:
@@ -88,6 +88,11 @@ def _version_of(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _platform() -> str:
+    libc = " ".join(platform.libc_ver())  # of glibc; empty on others
+    return ", ".join(filter(None, [f"{platform.system()} {platform.release()}", platform.machine(), libc.strip()]))
 
 
 def _python() -> Check:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
 
 class UnknownModuleError(KeyError):
     """A selection or a cache was asked for a module that is not there; names the closest ones."""
@@ -24,3 +28,20 @@ class UnsupportedTorchError(ImportError):
 
 class UnsupportedNnsightError(ImportError):
     """nnsight is missing, or its version is not supported; names the versions that are."""
+
+
+def no_core(error: ImportError) -> ImportError:
+    """Says why the compiled core could not be imported, and what to do."""
+    there = sorted(path.name for path in Path(__file__).parent.glob("_core.*") if path.suffix != ".pyi")
+    wanted = f"_core{EXTENSION_SUFFIXES[0]}"
+    if not there:
+        found = f"{wanted} is not there"
+    elif wanted in there:
+        found = str(error)
+    else:
+        found = f"this Python needs {wanted}, and nntap was installed for another one: {', '.join(there)}"
+    return ImportError(
+        f"nntap's compiled core cannot be imported ({found}): {sys.executable} -m pip install --force-reinstall "
+        "--no-deps nntap",
+        name="nntap._core",
+    )

@@ -94,10 +94,11 @@ def pool_stats() -> dict[str, Any]:
         Of ordinary host memory: ``slabs`` (a count), ``slab_bytes`` (the size of an ordinary slab), ``reserved_bytes``
         (all slabs; what the limit counts), ``touched_bytes`` (of them, pages that exist), ``used_bytes`` (blocks that
         records live in), ``peak_bytes`` (the most that has been), ``limit_bytes`` (``None`` where there is none) and
-        ``wait_seconds``. ``pinned``: ``reserved_bytes``, ``used_bytes``, ``peak_bytes`` and ``limit_bytes`` of pinned
-        memory. ``devices``: for each GPU that was recorded on ``device`` (its number), ``chunk_bytes``,
-        ``device_bytes`` (its memory that chunks take), ``peak_device_bytes``, ``copies`` and ``bytes_copied`` to the
-        host, and ``gpu_waits`` (how often a stream waited for the link). ``device_limit_bytes``: of each GPU.
+        ``wait_seconds`` (the longest one stall may last). ``pinned``: ``reserved_bytes``, ``used_bytes``,
+        ``peak_bytes`` and ``limit_bytes`` of pinned memory. ``devices``: for each GPU that was recorded on ``device``
+        (its number), ``chunk_bytes``, ``device_bytes`` (its memory that chunks take), ``peak_device_bytes``,
+        ``copies`` and ``bytes_copied`` to the host, and ``gpu_waits`` (how often a stream waited for the link).
+        ``device_limit_bytes``: of each GPU.
     """
     stats = _core.pool_stats()
     cuda = _core.cuda_stats()
@@ -116,9 +117,10 @@ def build_info() -> dict[str, Any]:
 
     Returns:
         ``version``, ``compiler``, ``dlpack`` (the version of its header), ``cpu_casts`` (the instructions that casts
-        on the CPU use), ``devices`` (the kinds of device with a fast path), ``cuda_architectures`` (what CUDA kernels
-        were compiled for; ``ptx_80`` is for GPUs newer than all others named) and ``cuda``: ``installed`` (whether there is
-        an NVIDIA driver), ``problem`` (why no GPU can be used, or ``None``) and, where one can, ``driver`` (the CUDA version it is for) and ``devices`` (``name``,
-        ``capability`` and the ``kernel`` that fits, of each).
+        on the CPU use), ``devices`` (the kinds of device with a fast path), ``cuda_architectures`` (what the CUDA
+        kernels were compiled for; ``ptx_80`` is for GPUs newer than all others named) and ``cuda``: ``installed``
+        (whether there is an NVIDIA driver), ``problem`` (why no GPU can be used, or ``None``) and, where one can,
+        ``driver`` (the CUDA version it is for) and ``devices`` (``name``, ``capability`` and the ``kernel`` that fits,
+        of each).
     """
     return {**_core.build_info(), "cuda": _core.cuda_info()}

@@ -133,7 +133,10 @@ class Options:
     def recorder(self, paths: int) -> Recorder:
         """A recorder of that many module paths."""
         if self.dtype is not None and self.dtype == getattr(torch, "float8_e4m3fn", None):
-            _core.set_e4m3fn_saturates(not torch.tensor(1e6).to(self.dtype).isnan().item())
+            # torch's code for each kind of device changed in another release.
+            on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+            probe = torch.tensor(1e6, device="cuda" if on_gpu else "cpu")
+            _core.set_e4m3fn_saturates(not probe.to(self.dtype).isnan().item())
         return Recorder(
             paths,
             slow_snapshot(self.device, self.dtype, self.detach),

@@ -72,7 +72,7 @@ class ModuleModel:
 
 
 class capture:
-    """Records what a model's modules give back while a ``with`` block runs.
+    """Records what a model's modules give back while a ``with`` block runs, which is given the `Cache`.
 
     Example:
         >>> with nntap.capture(model, modules="transformer.h.*", dtype="float16") as cache:
@@ -92,6 +92,7 @@ class capture:
         include_inputs: Whether to record what modules take in, as ``(args, kwargs)``.
 
     Raises:
+        UnsupportedTorchError: When ``nntap.capture`` is first used, if the installed torch cannot serve the core.
         UnknownModuleError: If part of ``modules`` matches nothing; names the closest.
         ValueError: For a device or dtype that is not allowed, when nothing would be recorded, or for a DataParallel
             model over several devices.

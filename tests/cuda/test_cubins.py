@@ -17,7 +17,7 @@ from nntap import _core
 ARCHITECTURES = [70, 75, 80, 86, 89, 90, 100, 120]
 KERNELS = ["nntap_gather_cast", "nntap_spin"]
 ROOT = Path(__file__).parents[2]
-SCRIPT = ROOT / "cmake" / "compile_cubins.py"
+SCRIPT = ROOT / "csrc" / "device" / "cuda" / "kernels" / "compile_cubins.py"
 
 pytestmark = pytest.mark.skipif(
     not nntap.build_info()["cuda_architectures"], reason="this build has no CUDA kernels: NNTAP_CUDA=OFF, or no NVRTC"

@@ -50,6 +50,7 @@ def one_call_of_each(r: Rig) -> dict[str, Callable[[], int]]:
         "primary_context_release": lambda: r.raw.primary_context_release(0),
         "context_push": lambda: r.raw.context_push(r.context),
         "context_pop": lambda: r.raw.context_pop()[0],
+        "memory_info": lambda: r.raw.memory_info()[0],
         "stream_create": lambda: r.raw.stream_create(NON_BLOCKING)[0],
         "stream_destroy": lambda: r.raw.stream_destroy(gone_stream),
         "stream_wait_event": lambda: r.raw.stream_wait_event(stream, event, 0),

@@ -6,12 +6,23 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
+import models
 from models import PROMPT
+
+WIDTH, VOCABULARY = 768, 50257
+
+
+@pytest.fixture(scope="module")
+def gpt2() -> Any:
+    """The guide's model in its full size."""
+    return models.gpt2_language_model(full_size=True)
 
 
 def hidden(output: Any) -> torch.Tensor:
     """A block's hidden states: transformers 4 gives back a tuple, transformers 5 a tensor."""
+    assert isinstance(output, tuple) == transformers.__version__.startswith("4.")
     return output[0] if isinstance(output, tuple) else output
 
 
@@ -28,7 +39,7 @@ def test_all_modules(gpt2: Any) -> None:
         "model.transformer.h.0.ln_1",
         "model.transformer.h.0.attn.c_attn",
     ]
-    assert hidden(cache["model.transformer.h.0"].output).shape == (1, 10, 32)
+    assert hidden(cache["model.transformer.h.0"].output).shape == (1, 10, WIDTH)
 
 
 def test_selective_by_envoy(gpt2: Any) -> None:
@@ -79,7 +90,7 @@ def test_inputs_alone(gpt2: Any) -> None:
     with model.trace(PROMPT) as tracer:
         cache = tracer.cache(modules=[model.lm_head], include_inputs=True, include_output=False)
 
-    assert cache["model.lm_head"].input.shape == (1, 10, 32)
+    assert cache["model.lm_head"].input.shape == (1, 10, WIDTH)
     assert cache["model.lm_head"].output is None
 
 
@@ -108,7 +119,7 @@ def test_generation(gpt2: Any) -> None:
     shapes = []
     for i, entry in enumerate(entries):
         shapes.append((i, hidden(entry.output).shape))
-    assert shapes == [(0, (1, 7, 32)), (1, (1, 1, 32)), (2, (1, 1, 32)), (3, (1, 1, 32))]
+    assert shapes == [(0, (1, 7, WIDTH)), (1, (1, 1, WIDTH)), (2, (1, 1, WIDTH)), (3, (1, 1, WIDTH))]
 
 
 def test_the_newer_habits_after_generation(gpt2: Any) -> None:
@@ -127,10 +138,10 @@ def test_the_newer_habits_after_generation(gpt2: Any) -> None:
 def test_verifying_an_intervention(gpt2: Any) -> None:
     model = gpt2
     with model.trace(PROMPT) as tracer:
-        cache = tracer.cache(modules=[model.transformer.h[5].mlp])
-        model.transformer.h[5].mlp.output[:] = 0
+        cache = tracer.cache(modules=[model.transformer.h[5]])
+        hidden(model.transformer.h[5].output)[:] = 0
 
-    assert torch.all(cache["model.transformer.h.5.mlp"].output == 0).item()
+    assert torch.all(hidden(cache["model.transformer.h.5"].output) == 0).item()
 
 
 def test_several_caches(gpt2: Any) -> None:
@@ -155,7 +166,7 @@ def test_device_and_dtype(gpt2: Any) -> None:
         full = tracer.cache(modules=list(model.transformer.h), device=None)
 
     sample = hidden(cache["model.transformer.h.0"].output)
-    assert (sample.device.type, sample.dtype, sample.shape) == ("cpu", torch.float16, (1, 10, 32))
+    assert (sample.device.type, sample.dtype, sample.shape) == ("cpu", torch.float16, (1, 10, WIDTH))
     assert torch.equal(sample, hidden(full["model.transformer.h.0"].output).half())
 
 
@@ -169,7 +180,7 @@ def test_access_patterns(gpt2: Any) -> None:
     c = hidden(cache.transformer.h[0].output)
     d = hidden(cache["transformer"].h[0].output)
     assert a is b is c is d
-    assert cache.model.lm_head.output.shape == (1, 10, 64)
+    assert cache.model.lm_head.output.shape == (1, 10, VOCABULARY)
     assert "model.lm_head" in cache
     assert "model.transformer.wte" not in cache
     with pytest.raises(KeyError, match=r"model\.lm_head"):

@@ -79,13 +79,24 @@ def interleavers(draw: st.DrawFn) -> dict[str, Any]:
         "observed": draw(st.sets(st.sampled_from(PLACES))),
         "fails": draw(st.booleans()),
         "caches": draw(st.integers(1, 2)),
-        "fragments": draw(st.booleans()),
+        "fragments": draw(st.sampled_from([None, False, True])),
         "counts": draw(st.dictionaries(st.sampled_from(PLACES), st.integers(0, 3))),
     }
 
 
+def fragments(enabled: bool | None) -> Any:
+    """Of a model whose values are pieces at one place; None: of a model that is never split."""
+    if enabled is None:
+        return None
+    return SimpleNamespace(
+        enabled=enabled,
+        fragmented=lambda place: place == PLACES[0],
+        whole=lambda place, value: (("whole", value), lambda made: ("a piece of", made)),
+    )
+
+
 def make(parts: dict[str, Any]) -> tuple[Interleaver, list[Cache]]:
-    made = Interleaver(fragments=SimpleNamespace(enabled=False) if parts["fragments"] else None)
+    made = Interleaver(fragments=fragments(parts["fragments"]))
     worker = Worker(made, parts["group"], parts["waits_at"])
     made.mediators = [worker]
     made.counts = {} if parts["waits_at"] else dict(parts["counts"])
@@ -121,13 +132,14 @@ def test_it_does_what_the_original_does(parts: dict[str, Any], visits: list[str]
         ({"waits_at": "model.a.output"}, True),
         ({"waits_at": None, "fragments": True}, True),
         ({"waits_at": None, "fragments": True, "observed": set()}, False),
+        ({"waits_at": None, "fragments": False}, False),
     ],
 )
 def test_the_original_is_called_only_where_it_must(parts: dict[str, Any], left: bool) -> None:
     calls = []
     handle = _core.Handle(lambda *args: calls.append(args))
     whole = {"group": None, "batcher": False, "observed": {"model.a.output"}, "fails": False, "caches": 1}
-    interleaver, caches = make({**whole, "fragments": False, "counts": {}, **parts})
+    interleaver, caches = make({**whole, "fragments": None, "counts": {}, **parts})
     value = object()
     given_back = handle(interleaver, "model.a.output", value)
     assert calls == ([(interleaver, "model.a.output", value)] if left else [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module, metadata
 from typing import Any
 
@@ -136,6 +137,17 @@ def test_a_name_that_a_release_no_longer_has_is_named(owner: type, name: str, mo
         Installation(ADAPTER, nnsight.__version__)
     assert f"{owner.__module__}.{owner.__qualname__}.{name}" in str(caught.value)
     assert nnsight.__version__ in str(caught.value)
+
+
+def test_a_class_that_a_release_no_longer_has_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = own_methods()
+    monkeypatch.setattr("nntap.nnsight._installation", None)
+    monkeypatch.delitem(sys.modules, ADAPTER.__name__)
+    monkeypatch.delattr("nnsight.intervention.batching.Batcher")
+    with pytest.raises(nntap.UnsupportedNnsightError, match=rf"{nnsight.__version__} lacks.*Batcher") as caught:
+        nntap.install()
+    assert SUPPORTED in str(caught.value)
+    assert own_methods() == before
 
 
 # ---- bad input, before the model runs ----

@@ -10,6 +10,8 @@ namespace nntap::cuda {
 namespace {
 
 constexpr std::size_t kSmallestChunk = std::size_t{512} << 10;
+constexpr std::size_t kFewChunks = 4;
+constexpr std::size_t kPlenty = 32;  // chunks that must be free for one more
 
 }  // namespace
 
@@ -76,8 +78,18 @@ bool ChunkRing::landed(const Chunk& chunk) const {
   return result == kSuccess;
 }
 
+// Past the first chunks only while the device has plenty left: the model may need it later, and the link is no slower
+// with a few.
+bool ChunkRing::may_grow() const {
+  if (full_ || (count_ + 1) * chunk_bytes_ > std::max<std::size_t>(settings.device_bytes, chunk_bytes_)) return false;
+  if (count_ < kFewChunks) return true;
+  std::size_t free = 0, total = 0;
+  check(driver_, "cuMemGetInfo", driver_.memory_info(&free, &total));
+  return free / kPlenty >= chunk_bytes_;
+}
+
 std::unique_ptr<Chunk> ChunkRing::grow(Stream stream) {
-  if (full_ || (count_ + 1) * chunk_bytes_ > std::max<std::size_t>(settings.device_bytes, chunk_bytes_)) return nullptr;
+  if (!may_grow()) return nullptr;
   auto chunk = allocate(chunk_bytes_, stream);
   full_ = chunk == nullptr;
   return chunk;

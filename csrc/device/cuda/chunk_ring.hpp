@@ -55,6 +55,7 @@ class ChunkRing {
 
  private:
   bool landed(const Chunk& chunk) const;
+  bool may_grow() const;
   void drop_fresh_of_others(Stream stream);
   std::unique_ptr<Chunk> allocate(std::size_t bytes, Stream stream);
   std::unique_ptr<Chunk> grow(Stream stream);

@@ -44,6 +44,7 @@ inline constexpr int kAttributeMultiprocessors = 16, kAttributeMajor = 75, kAttr
   X(primary_context_release, "cuDevicePrimaryCtxRelease_v2", (DeviceId device))                                \
   X(context_push, "cuCtxPushCurrent_v2", (Context context))                                                    \
   X(context_pop, "cuCtxPopCurrent_v2", (Context * context))                                                    \
+  X(memory_info, "cuMemGetInfo_v2", (std::size_t* free, std::size_t* total))                                   \
   X(stream_create, "cuStreamCreate", (Stream * stream, unsigned flags))                                        \
   X(stream_destroy, "cuStreamDestroy_v2", (Stream stream))                                                     \
   X(stream_wait_event, "cuStreamWaitEvent", (Stream stream, Event event, unsigned flags))                      \

@@ -9,6 +9,7 @@
 #include "device/cuda/pinned_pool.hpp"
 #include "device/cuda/platform.hpp"
 #include "device/cuda/staging.hpp"
+#include "support/event_log.hpp"
 
 namespace nntap::cuda {
 
@@ -124,6 +125,7 @@ bool Lane::submit(std::vector<Pending>& work, std::size_t& next) {
   check_usable();
   const ContextScope scope(driver_, context_);
   const Stream stream = work[next].stream;
+  const LoggedScope logged("launch gathers", work[next].record->nbytes);
   Batch batch(*launcher_, stream);
   for (; next < work.size() && work[next].lane.get() == this && work[next].stream == stream; ++next) {
     if (!place(work[next], batch)) {
@@ -252,6 +254,7 @@ void Lane::put_back(Filling& filling) {
 }
 
 void Lane::enqueue_copy(Filling& filling) {
+  const LoggedScope logged("enqueue copy", filling.used_);
   const auto gathered = events_->take();
   const auto landed = events_->take();
   if (keeps(Edge::record_gathered)) {
@@ -348,6 +351,7 @@ bool Lane::finish(Transfer& transfer, const std::shared_ptr<EventT>& landed,
 void Lane::settle(Transfer& transfer, std::shared_ptr<EventT> landed, const std::function<void()>& copy) {
   std::string error;
   try {
+    const LoggedScope logged("wait for landing", 0);
     const ContextScope scope(driver_, context_);
     if (landed != nullptr) check(driver_, "cuEventSynchronize", driver_.event_synchronize(landed.get()));
     copy();

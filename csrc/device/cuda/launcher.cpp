@@ -14,7 +14,9 @@ Launcher::Launcher(const Driver& driver, DeviceId device) : driver_(driver) {
   const void* image = cubin != nullptr ? cubin->data : ptx();
   NNTAP_CHECK(image != nullptr, CudaError, "this build has no kernel for a GPU of compute capability ", major, ".",
               minor, ": see nntap.build_info()['cuda_architectures']");
-  check(driver, "cuModuleLoadData", driver.module_load(&module_, image));
+  Result loaded = driver.module_load(&module_, image);
+  if (loaded == kNoBinaryForGpu && ptx() != nullptr) loaded = driver.module_load(&module_, ptx());
+  check(driver, "cuModuleLoadData", loaded);
   check(driver, "cuModuleGetFunction", driver.module_function(&gather_, module_, kGatherCastName));
 }
 

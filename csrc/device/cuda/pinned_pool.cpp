@@ -7,6 +7,7 @@
 #include "copy/pages.hpp"
 #include "device/cuda/check.hpp"
 #include "device/cuda/settings.hpp"
+#include "support/event_log.hpp"
 
 namespace nntap::cuda {
 namespace {
@@ -25,6 +26,7 @@ std::size_t half_of_memory() {
 }  // namespace
 
 char* PinnedSource::map(std::size_t bytes) noexcept {
+  const LoggedScope logged("pin memory", bytes);
   char* base = map_pages(bytes);
   if (base == nullptr) return nullptr;
   touch_pages_in_parallel(base, bytes);  // a page that exists is registered several times faster

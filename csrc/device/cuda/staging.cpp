@@ -6,6 +6,7 @@
 #include "device/cuda/edges.hpp"
 #include "device/cuda/lane.hpp"
 #include "device/cuda/settings.hpp"
+#include "support/event_log.hpp"
 
 namespace nntap::cuda {
 namespace {
@@ -14,6 +15,9 @@ namespace {
 constexpr unsigned kMostThreads = 4;
 
 void copy_out(const Staging::Work& work) {
+  std::size_t bytes = 0;
+  for (const Part& part : work.parts) bytes += part.bytes;
+  const LoggedScope logged("copy out of staging", bytes);
   for (const Part& part : work.parts) std::memcpy(part.to, part.from, part.bytes);
 }
 

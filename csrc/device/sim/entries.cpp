@@ -155,6 +155,15 @@ Result Simulator::context_pop(Context* context) {
 
 // ---- streams ----
 
+Result Simulator::memory_info(std::size_t* free, std::size_t* total) {
+  require_out(free);
+  require_out(total);
+  contexts_.current();
+  *free = config_.free_bytes;
+  *total = config_.free_bytes;
+  return cuda::kSuccess;
+}
+
 Result Simulator::stream_create(Stream* stream, unsigned flags) {
   require_out(stream);
   const int device = contexts_.current();

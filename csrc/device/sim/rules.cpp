@@ -1,6 +1,7 @@
 #include "device/sim/rules.hpp"
 
 #include <algorithm>
+#include <atomic>
 
 namespace nntap::sim {
 

@@ -3,9 +3,9 @@
 // What CUDA forbids: handles that are gone, contexts out of balance, memory that is not registered. Each broken rule is
 // thrown as a Violation, which the driver table writes down and turns into the error that CUDA gives.
 
-#include <atomic>
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -56,7 +56,7 @@ class Handles {
 
   void remove(Handle handle) {
     alive_.erase(handle);
-    destroyed_.emplace(handle, true);
+    destroyed_.insert(handle);
   }
 
   Map& alive() { return alive_; }
@@ -65,7 +65,7 @@ class Handles {
  private:
   const char* kind_;
   Map alive_;
-  std::map<Handle, bool> destroyed_;
+  std::set<Handle> destroyed_;
 };
 
 /// The primary context of each device, and each thread's stack of them.

@@ -27,6 +27,7 @@ struct Config {
   bool lazy = false;  ///< of the default streams
   int major = 9, minor = 0;
   int driver_version = 12080;
+  std::size_t free_bytes = std::size_t{64} << 30;  ///< of every device, whatever is taken
   Costs costs;
 };
 

@@ -17,7 +17,7 @@ from nntap.nnsight.adapter import Recording
 RELIES_ON = {
     InterleavingTracer: ("cache", "envoy"),
     Mediator: ("current", "caches", "pending"),
-    Interleaver: ("envoys", "handle", "observers", "reindex"),
+    Interleaver: ("envoys", "handle", "observers", "reindex", "subscriptions", "observe_selected"),
     Envoy: ("modules", "path", "interleaver", "_module", "_aliases"),
     Batcher: ("narrow",),
 }
@@ -40,13 +40,6 @@ class Observer:
     def subscriptions(self) -> dict[str, int]:
         """The code to hand back with each value, by location. Not to be changed."""
         return self._codes
-
-    def wants(self, location: str) -> bool:
-        return location in self._codes
-
-    def observe(self, location: str, value: Any) -> None:
-        if location in self._codes:
-            self.observe_selected(self._codes[location], value)
 
 
 def tracer_class() -> type:

@@ -136,9 +136,7 @@ def run_mutations(edges: Iterable[str], seed: int, budget: int, show: Callable[[
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m nntap.testing.mutations", description=__doc__.split("\n")[0])
     parser.add_argument("edges", nargs="*", metavar="EDGE", help=f"all where not given: {', '.join(EDGES)}")
-    parser.add_argument(
-        "--budget", type=int, default=BUDGET, help="schedules for each edge at most (default %(default)s)"
-    )
+    parser.add_argument("--budget", type=int, default=BUDGET, help="most schedules for each (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the first schedule (default %(default)s)")
     given = parser.parse_args(arguments)
     unknown = [edge for edge in given.edges if edge not in EDGES]
@@ -161,13 +159,8 @@ def _print_progress(result: Result) -> None:
 def _print_table(results: list[Result]) -> None:
     head = ("without", "which is", "after", "it showed as")
     rows = [
-        (
-            result.edge or "nothing",
-            EDGES.get(result.edge, "the engine as it is"),
-            str(result.schedules),
-            result.shown_by or "-",
-        )
-        for result in results
+        (each.edge or "nothing", EDGES.get(each.edge, "the engine as it is"), str(each.schedules), each.shown_by or "-")
+        for each in results
     ]
     try:
         from rich.console import Console

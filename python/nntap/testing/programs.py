@@ -40,6 +40,8 @@ class Raising(list[int]):
 class Step(nn.Module):
     """A module of the random model: it computes, calls its children, edits in place, and gives back a nest."""
 
+    program: Program
+
     def __init__(self, program: Program, depth: int) -> None:
         super().__init__()
         self.given: Any = None  # by the last call, as pieces
@@ -49,8 +51,7 @@ class Step(nn.Module):
             self.add_module(f"s{program.modules}", Step(program, depth - 1))
 
     def forward(self, *args: Any) -> Any:
-        program: Program = self.program
-        return program.compute(self)
+        return self.program.compute(self)
 
 
 class Program:
@@ -147,17 +148,8 @@ class Program:
             self._tolerate(self._stop_watch)
 
     def _between(self) -> None:
-        actions = [
-            self._read,
-            self._stop_watch,
-            self._drop_watch,
-            self._loosen,
-            self._end_loose,
-            self._upload,
-            self._free,
-        ]
-        if self.random.random() < 0.02:
-            actions.append(self._trim)
+        actions = [self._read, self._stop_watch, self._drop_watch, self._loosen, self._end_loose, self._upload]
+        actions += [self._free, *[self._trim] * (self.random.random() < 0.02)]
         for _ in range(self.random.randrange(6)):
             self._tolerate(self.random.choice(actions))
 
@@ -217,7 +209,8 @@ class Program:
         module.given = self._nest(random.sample(mine, random.randint(0, min(len(mine), 4))))
         self._bring(module.given)
         truth = each(module.given, lambda piece: piece.truth)
-        if any([watch.gives(module, truth) for watch in self.watches]):
+        recorded = [watch.gives(module, truth) for watch in self.watches]
+        if any(recorded):
             self._recorded(pieces_of(module.given))
         return each(module.given, lambda piece: piece.tensor)
 

@@ -81,10 +81,8 @@ def _simulate(random: Random, seed: int) -> None:
     ) as sim:
         try:
             for _ in range(2 if kind == "threads" else 1):
-                failing = kind == "failing"
-                programs.append(
-                    Program(sim, Random(random.random()), devices=devices, chunk_bytes=chunk_bytes, failing=failing)
-                )
+                options = {"devices": devices, "chunk_bytes": chunk_bytes, "failing": kind == "failing"}
+                programs.append(Program(sim, Random(random.random()), **options))
             if kind == "threads":
                 _run_together(programs)
             else:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, Literal, NamedTuple
 
 import torch
+import torch.utils.dlpack
 
 from nntap import _core
 from nntap.core import Recorder as _connected  # noqa: F401  (connects the core to torch)
@@ -345,6 +346,7 @@ def simulated(
     lazy: bool = False,
     compute_capability: tuple[int, int] = (9, 0),
     driver_version: int = 12080,
+    free_bytes: int = 64 << 30,
     link_bytes_per_second: float = 50e9,
     memory_bytes_per_second: float = 2000e9,
     copy_ns: int = 1000,
@@ -368,6 +370,7 @@ def simulated(
         devices: How many devices there are.
         lazy: Whether the default streams are lazy; see `Simulator.stream`.
         compute_capability: Of every device.
+        free_bytes: What ``cuMemGetInfo`` says is free on every device.
         driver_version: As ``cuDriverGetVersion`` gives it: 12080 is 12.8.
         link_bytes_per_second: Of a copy to the host. Each device makes one at a time.
         memory_bytes_per_second: Of what a kernel reads and writes.
@@ -392,6 +395,7 @@ def simulated(
         lazy=lazy,
         capability=compute_capability,
         driver_version=driver_version,
+        free_bytes=free_bytes,
         link_bytes_per_second=link_bytes_per_second,
         memory_bytes_per_second=memory_bytes_per_second,
         copy_ns=copy_ns,

@@ -1,6 +1,6 @@
 #pragma once
 
-// The compiled kernels. cmake/compile_cubins.py compiles them while the core is built, and writes the source that
+// The compiled kernels. compile_cubins.py compiles them while the core is built, and writes the source that
 // defines cubins(), ptx() and ptx_architecture().
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// The kernels, compiled by cmake/compile_cubins.py. Launched through the driver table by these names.
+// The kernels, compiled by compile_cubins.py. Launched through the driver table by these names.
 
 #include "device/cuda/kernels/gather_cast_body.hpp"
 

@@ -4,6 +4,7 @@
 // host's compiler for the simulated driver and the tests: what these see is what runs on a GPU.
 
 #ifndef __CUDACC_RTC__
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <stdexcept>
@@ -61,8 +62,11 @@ inline void store(void* address, T value) {
   *static_cast<T*>(address) = value;
 }
 #else
+inline thread_local void (*on_load)(const void* address, std::size_t bytes) = nullptr;  // for tests of what is read
+
 template <typename T>
 inline T load(const void* address) {
+  if (on_load != nullptr) on_load(address, sizeof(T));
   if (misalignment(address, alignof(T))) throw std::logic_error("a kernel loads from a misaligned address");
   T value;
   memcpy(&value, address, sizeof value);
@@ -84,7 +88,9 @@ inline T load_bytes(const void* address) {
   for (int w = 0; w < kWords; ++w) {
     words[w] = 0;
     NNTAP_NO_UNROLL
-    for (int i = 0; i < kBytes; ++i) words[w] |= u64{static_cast<const u8*>(address)[w * 8 + i]} << (i * 8);
+    for (int i = 0; i < kBytes; ++i) {
+      words[w] |= u64{load<u8>(static_cast<const u8*>(address) + w * 8 + i)} << (i * 8);
+    }
   }
   T value;
   memcpy(&value, words, sizeof value);

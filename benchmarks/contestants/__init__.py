@@ -1,0 +1,41 @@
+"""The ways to record a forward that are timed against each other, in the order of tables and pictures."""
+
+from benchmarks.contestants import libraries, plain, under_nnsight
+from benchmarks.contestants.way import Contestant, Location, Records, Request, Way
+
+BARE = "bare forward"
+CAPTURE = "nntap.capture"
+ON_NNTAP = "tracer.cache() on nntap"
+NNSIGHTS = "tracer.cache() of nnsight"
+OURS = (CAPTURE, ON_NNTAP)
+
+CONTESTANTS = (
+    Contestant(BARE, plain.bare),
+    Contestant(CAPTURE, plain.capture),
+    Contestant(ON_NNTAP, under_nnsight.cache_on_nntap, "nnsight"),
+    Contestant(NNSIGHTS, under_nnsight.cache, "nnsight"),
+    Contestant("an empty trace of nnsight", under_nnsight.nothing, "nnsight"),
+    Contestant(".output.save()", under_nnsight.save, "nnsight"),
+    Contestant(".output.cpu().save()", under_nnsight.save_moved, "nnsight"),
+    Contestant("hooks with .cpu()", plain.hooks_to_device),
+    Contestant("hooks with a copy", plain.hooks_with_clone),
+    Contestant("hooks with pinned copies", plain.hooks_with_pinned_copies),
+    Contestant("TraceDict", plain.trace_dict),
+    Contestant("output_hidden_states=True", libraries.hidden_states, "transformers"),
+    Contestant("TransformerLens run_with_cache", libraries.run_with_cache, "transformer_lens"),
+    Contestant("torchvision feature extraction", libraries.feature_extraction, "torchvision"),
+)
+
+__all__ = [
+    "BARE",
+    "CAPTURE",
+    "CONTESTANTS",
+    "NNSIGHTS",
+    "ON_NNTAP",
+    "OURS",
+    "Contestant",
+    "Location",
+    "Records",
+    "Request",
+    "Way",
+]

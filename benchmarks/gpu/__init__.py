@@ -1,0 +1,1 @@
+"""What recording costs on a GPU, beside the measured speed of its link: ``python -m benchmarks.gpu``."""

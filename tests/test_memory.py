@@ -1,0 +1,362 @@
+"""Host memory: what the pool holds, its limit, and that it comes back."""
+
+from __future__ import annotations
+
+import _thread
+import gc
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import nntap
+from helpers import Give, assert_script_runs, assert_storage_is_exact, hooks_of, record
+
+MIB = 1 << 20
+SLAB = nntap.pool_stats()["slab_bytes"]
+
+
+def filled(mib: int, value: float = 1.0) -> torch.Tensor:
+    return torch.full((mib * MIB // 4,), value)
+
+
+def recorded(mib: int, value: float = 1.0) -> nntap.Cache:
+    """A cache with one record of that size."""
+    model = Give(lambda: filled(mib, value))
+    with nntap.capture(model) as cache:
+        model()
+    return cache
+
+
+@pytest.fixture
+def limited() -> Iterator[int]:
+    """A limit of one slab, in an empty pool."""
+    gc.collect()
+    nntap.trim()
+    assert nntap.pool_stats()["reserved_bytes"] == 0, "a test kept records"
+    nntap.set_limits(host_bytes=SLAB)
+    yield SLAB
+    nntap.set_limits(host_bytes=None, wait_seconds=30)
+
+
+@contextmanager
+def another_thread() -> Iterator[None]:
+    """A thread that lives, so that a stall has somebody to wait for."""
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait, args=(300,))
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+# ---- what the pool holds ----
+
+
+def test_records_take_pool_memory_and_give_it_back() -> None:
+    gc.collect()
+    before = nntap.pool_stats()["used_bytes"]
+    cache = recorded(3)
+    assert nntap.pool_stats()["used_bytes"] == before + 3 * MIB
+    assert nntap.pool_stats()["peak_bytes"] >= before + 3 * MIB
+    tensor = cache[""].output
+    del cache
+    assert nntap.pool_stats()["used_bytes"] == before + 3 * MIB  # the tensor still views it
+    del tensor
+    assert nntap.pool_stats()["used_bytes"] == before
+
+
+def test_memory_is_used_again_and_not_reserved_anew() -> None:
+    recorded(20)
+    reserved, touched = (nntap.pool_stats()[name] for name in ("reserved_bytes", "touched_bytes"))
+    for _ in range(20):
+        recorded(20)
+    assert nntap.pool_stats()["reserved_bytes"] == reserved
+    assert nntap.pool_stats()["touched_bytes"] == touched
+
+
+def test_trim_gives_back_what_no_record_lives_in(limited: int) -> None:
+    nntap.set_limits(host_bytes=None)
+    kept, dropped = recorded(20, 7.0), recorded(20)
+    two = nntap.pool_stats()["reserved_bytes"]
+    assert nntap.trim() == 0
+    del dropped
+    freed = nntap.trim()
+    assert freed == two - nntap.pool_stats()["reserved_bytes"] >= 20 * MIB
+    assert (kept[""].output == 7).all()
+    del kept
+    nntap.trim()
+    stats = nntap.pool_stats()
+    assert [stats[name] for name in ("slabs", "reserved_bytes", "touched_bytes", "used_bytes")] == [0, 0, 0, 0]
+
+
+def test_a_record_larger_than_a_slab_is_whole() -> None:
+    cache = recorded(SLAB // MIB + 5, 3.0)
+    assert (cache[""].output == 3).all()
+    assert_storage_is_exact(cache[""].output)
+
+
+def test_blocks_of_many_sizes_that_come_and_go_never_overlap() -> None:
+    generator = torch.Generator().manual_seed(0)
+    held: list[tuple[float, torch.Tensor]] = []
+    for turn in range(400):
+        size = int(torch.randint(1, 300_000, (), generator=generator))
+        read, _ = record(torch.full((size,), float(turn)))
+        held.append((turn, read))
+        if len(held) > 30:
+            value, gone = held.pop(int(torch.randint(0, 30, (), generator=generator)))
+            assert (gone == value).all()
+            gone.fill_(-1)
+    assert all((tensor == value).all() for value, tensor in held)
+    for _, tensor in held:
+        assert_storage_is_exact(tensor)
+
+
+# ---- lifetimes ----
+
+
+def test_a_record_outlives_its_cache_its_recorder_and_its_model() -> None:
+    model: nn.Module | None = Give(lambda: torch.arange(1000.0))
+    with nntap.capture(model) as cache:
+        model()
+    tensor = cache[""].output
+    array = tensor.numpy()
+    del cache, model, tensor
+    gc.collect()
+    others = [recorded(1, float(value)) for value in range(5)]
+    nntap.trim()
+    assert np.array_equal(array, np.arange(1000.0, dtype=np.float32))
+    del others
+
+
+def test_an_unread_record_lives_in_its_cache_alone() -> None:
+    gc.collect()
+    before = nntap.pool_stats()["used_bytes"]
+    cache = recorded(1)
+    assert nntap.pool_stats()["used_bytes"] == before + MIB
+    del cache
+    assert nntap.pool_stats()["used_bytes"] == before
+
+
+def test_the_last_view_of_a_record_may_die_on_another_thread() -> None:
+    gc.collect()
+    before = nntap.pool_stats()["used_bytes"]
+    held = [recorded(1)[""].output[10:20]]
+    thread = threading.Thread(target=held.clear)
+    thread.start()
+    thread.join()
+    assert nntap.pool_stats()["used_bytes"] == before
+
+
+@pytest.mark.parametrize("include_inputs", [False, True])
+def test_ten_thousand_captures_leave_memory_where_the_third_left_it(include_inputs: bool) -> None:
+    script = """
+        import gc, sys, torch, nntap
+
+        model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU(inplace=True), torch.nn.Linear(8, 8)).eval()
+        x = torch.ones(4, 8)
+
+        def run(times):
+            for _ in range(times):
+                with torch.no_grad(), nntap.capture(model, include_inputs=sys.argv[1] == "True") as cache:
+                    model(x)
+                cache["1"].output, cache["2"].input
+
+        def rss():
+            gc.collect()
+            pages = int(open("/proc/self/statm").read().split()[1])
+            return pages * 4096
+
+        def pool():
+            return {name: value for name, value in nntap.pool_stats().items() if name != "peak_bytes"}
+
+        run(3)
+        third = pool()
+        run(500)  # Python's and torch's own caches fill
+        before = rss()
+        run(10_000)
+        assert pool() == third, (pool(), third)
+        grown = rss() - before
+        assert grown < 1 << 20, f"{grown} bytes more"
+    """
+    assert_script_runs(script, str(include_inputs))
+
+
+def test_captures_that_raise_give_their_memory_back() -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    model = nn.Sequential(nn.Linear(300, 300), nn.Identity())
+    model[1].register_forward_pre_hook(fail)
+    x = torch.ones(300, 300)
+
+    def run() -> None:
+        with pytest.raises(ZeroDivisionError), nntap.capture(model, include_inputs=True):
+            model(x)
+
+    run()
+    gc.collect()
+    before = nntap.pool_stats()["used_bytes"]
+    for _ in range(20):
+        run()
+    gc.collect()
+    assert nntap.pool_stats()["used_bytes"] == before
+
+
+# ---- the limit ----
+
+
+def test_a_recording_thread_waits_until_another_one_frees_memory(limited: int) -> None:
+    held = [recorded(24, 5.0)]
+    model = Give(lambda: filled(16, 6.0))
+    caches: list[nntap.Cache] = []
+
+    def work() -> None:
+        with nntap.capture(model) as cache:
+            caches.append(cache)
+            model()
+
+    worker = threading.Thread(target=work)
+    worker.start()
+    while not caches or caches[0].stats.stalls == 0:
+        assert worker.is_alive()
+        threading.Event().wait(0.001)
+    assert len(caches[0]) == 0
+    held.clear()
+    worker.join()
+    assert (caches[0][""].output == 6).all()
+    assert caches[0].stats.stalls == 1
+    assert caches[0].stats.stall_seconds > 0
+    assert nntap.pool_stats()["reserved_bytes"] <= limited
+
+
+def test_when_all_memory_is_the_capture_s_own_it_raises_and_keeps_what_it_has(limited: int) -> None:
+    model = nn.Sequential(*(Give(lambda value=value: filled(12, float(value))) for value in range(4)))
+    kept = None
+
+    def run() -> None:
+        nonlocal kept
+        with nntap.capture(model) as kept:
+            model(torch.ones(1))
+
+    with another_thread(), pytest.raises(nntap.HostMemoryError) as caught:
+        run()
+    for part in (f"{12 * MIB} bytes", "belongs to this capture", f"limit: {limited} bytes", "nntap.set_limits"):
+        assert part in str(caught.value)
+    assert isinstance(caught.value, MemoryError)
+    assert kept is not None
+    assert kept.keys() == ["0", "1"]
+    assert (kept["0"].output == 0).all()
+    assert (kept["1"].output == 1).all()
+    assert kept.stats.stalls == 1
+    assert hooks_of(model) == []
+    kept = None
+    assert (recorded(12, 8.0)[""].output == 8).all()
+
+
+def test_where_no_other_thread_lives_it_raises_at_once(limited: int) -> None:
+    assert threading.active_count() == 1
+    held = recorded(24, 5.0)
+    with pytest.raises(nntap.HostMemoryError, match="no other thread lives"):
+        recorded(16)
+    assert (held[""].output == 5).all()
+
+
+def test_it_waits_no_longer_than_it_may(limited: int) -> None:
+    held = recorded(24)
+    nntap.set_limits(wait_seconds=0)
+    assert nntap.pool_stats()["wait_seconds"] == 0
+    with another_thread(), pytest.raises(nntap.HostMemoryError, match="within wait_seconds"):
+        recorded(16)
+    del held
+
+
+def test_garbage_is_collected_before_anybody_waits(limited: int) -> None:
+    cycle: list[Any] = [recorded(24)]
+    cycle.append(cycle)
+    del cycle
+    thresholds = gc.get_threshold()
+    gc.set_threshold(0)  # only who asks for it collects
+    try:
+        assert (recorded(16, 4.0)[""].output == 4).all()
+    finally:
+        gc.set_threshold(*thresholds)
+
+
+def test_ctrl_c_ends_a_stall(limited: int) -> None:
+    held = recorded(24)
+    model = Give(lambda: filled(16))
+    caches: list[nntap.Cache] = []
+
+    def interrupt() -> None:
+        while not caches or caches[0].stats.stalls == 0:
+            threading.Event().wait(0.001)
+        _thread.interrupt_main()
+
+    thread = threading.Thread(target=interrupt)
+
+    def run() -> None:
+        with nntap.capture(model) as cache:
+            caches.append(cache)
+            model()
+
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    thread.join()
+    assert hooks_of(model) == []
+    del held
+
+
+def test_under_a_limit_empty_slabs_make_room_for_a_larger_record() -> None:
+    gc.collect()
+    nntap.trim()
+    nntap.set_limits(host_bytes=3 * SLAB)
+    caches = [recorded(30), recorded(30)]
+    caches.clear()
+    assert (recorded(2 * SLAB // MIB, 2.0)[""].output == 2).all()
+    assert nntap.pool_stats()["reserved_bytes"] <= 3 * SLAB
+    nntap.set_limits(host_bytes=None)
+
+
+@pytest.mark.parametrize(
+    ("limits", "kind", "says"),
+    [
+        ({"host_bytes": SLAB - 1}, ValueError, [f"host_bytes={SLAB - 1}", "one slab", str(SLAB), "None"]),
+        ({"host_bytes": 0}, ValueError, ["host_bytes=0", "one slab"]),
+        ({"host_bytes": -5}, ValueError, ["host_bytes=-5", "one slab"]),
+        ({"host_bytes": 1e9}, TypeError, ["host_bytes=1000000000.0", "whole number"]),
+        ({"host_bytes": "4GiB"}, TypeError, ["host_bytes='4GiB'", "whole number"]),
+        ({"host_bytes": True}, TypeError, ["host_bytes=True", "whole number"]),
+        ({"wait_seconds": -1}, ValueError, ["wait_seconds=-1", "from 0 on"]),
+        ({"wait_seconds": "long"}, TypeError, ["wait_seconds='long'", "seconds"]),
+        ({"host_bytes": SLAB, "wait_seconds": -1}, ValueError, ["wait_seconds=-1"]),
+        ({"host_bytes": 1, "wait_seconds": 3}, ValueError, ["host_bytes=1"]),
+    ],
+    ids=str,
+)
+def test_a_limit_that_is_not_allowed_changes_nothing(
+    limits: dict[str, Any], kind: type[Exception], says: list[str]
+) -> None:
+    before = nntap.pool_stats()
+    with pytest.raises(kind) as caught:
+        nntap.set_limits(**limits)
+    for part in says:
+        assert part in str(caught.value)
+    assert nntap.pool_stats() == before
+
+
+def test_what_is_not_given_stays_as_it_is() -> None:
+    nntap.set_limits(host_bytes=SLAB, wait_seconds=5)
+    nntap.set_limits(wait_seconds=6)
+    assert [nntap.pool_stats()[name] for name in ("limit_bytes", "wait_seconds")] == [SLAB, 6]
+    nntap.set_limits(host_bytes=None)
+    assert [nntap.pool_stats()[name] for name in ("limit_bytes", "wait_seconds")] == [None, 6]
+    nntap.set_limits(wait_seconds=30)

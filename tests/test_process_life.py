@@ -1,0 +1,203 @@
+"""Processes that fork, end, or lose threads while records live."""
+
+from __future__ import annotations
+
+import pytest
+
+from helpers import assert_script_runs
+
+SETUP = """
+import atexit, os, sys, threading, time, warnings
+import torch, nntap
+warnings.simplefilter("ignore")  # newer Pythons warn of every fork beside threads
+torch.set_num_threads(1)  # torch's own threads do not survive a fork
+
+model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU(inplace=True), torch.nn.Linear(8, 8)).eval()
+
+def recorded(value, count=1000):
+    class Give(torch.nn.Module):
+        def forward(self):
+            return torch.full((count,), float(value))
+    give = Give()
+    with nntap.capture(give) as cache:
+        give()
+    return cache
+
+def in_child(work):
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException as error:
+            print("child:", repr(error), flush=True)
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+"""
+
+
+def assert_runs(script: str, says: str = "") -> None:
+    body = "\n".join(line.removeprefix("        ") for line in script.splitlines())
+    assert_script_runs(SETUP + body, says=says)
+
+
+# ---- fork ----
+
+
+def test_a_child_captures_and_reads_and_the_parent_s_records_survive() -> None:
+    assert_runs("""
+        read, unread = recorded(1), recorded(2)
+        tensor = read[""].output
+
+        def child():
+            assert (tensor == 1).all() and (unread[""].output == 2).all()
+            with nntap.capture(model, include_inputs=True) as cache:
+                model(torch.ones(2, 8))
+            assert len(cache) == 4 and cache["0"].output.shape == (2, 8)
+            tensor.fill_(9)  # its own copy
+            del globals()["unread"]
+            assert nntap.trim() >= 0
+
+        for _ in range(5):
+            in_child(child)
+        assert (tensor == 1).all()
+        assert (unread[""].output == 2).all()
+        assert (recorded(3)[""].output == 3).all()
+    """)
+
+
+def test_a_child_may_be_forked_while_other_threads_record() -> None:
+    assert_runs("""
+        go_on = True
+
+        def work():
+            while go_on:
+                recorded(1, 50_000)
+
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+
+        def child():
+            kept = [recorded(number, 50_000) for number in range(10)]
+            assert all((cache[""].output == number).all() for number, cache in enumerate(kept))
+            kept.clear()
+            nntap.trim()
+
+        for _ in range(15):
+            in_child(child)
+        go_on = False
+        for thread in threads:
+            thread.join()
+    """)
+
+
+def test_a_child_of_a_block_that_captures_records_for_itself() -> None:
+    assert_runs("""
+        with nntap.capture(model, "0") as cache:
+            model(torch.ones(1, 8))
+
+            def child():
+                model(torch.ones(1, 8))
+                assert len(cache["0"]) == 2
+
+            in_child(child)
+            assert len(cache["0"]) == 1
+    """)
+
+
+# ---- the end of the interpreter ----
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        "cache = recorded(1)",
+        "tensor = recorded(1)[''].output",
+        "array = recorded(1)[''].output.numpy()",
+        "views = [torch.from_dlpack(recorded(1)[''].output), memoryview(recorded(2)[''].output.numpy())]",
+        "sys.kept = recorded(1)[''].output",
+        "torch.nn.Module.kept = recorded(1)",
+        "capture = nntap.capture(model, include_inputs=True); cache = capture.__enter__(); model(torch.ones(1, 8))",
+        "cycle = [recorded(1)]; cycle.append(cycle)",
+        "atexit.register(lambda cache: cache[''].output.sum(), recorded(1))",
+        "atexit.register(recorded, 1)",
+        "tensor = recorded(1)[''].output; sys.exit(0)",
+    ],
+)
+def test_the_interpreter_ends_quietly_with(left: str) -> None:
+    assert_runs(f"\n        {left}")
+
+
+# torch's own operations abort the process where the interpreter ends beside them, so these threads run none.
+
+
+def test_the_interpreter_ends_quietly_while_a_thread_records() -> None:
+    assert_runs("""
+        large = torch.ones(2_000_000)  # copied without the GIL
+
+        class Give(torch.nn.Module):
+            def forward(self):
+                return large
+
+        give, turns = Give(), []
+
+        def work():
+            while True:
+                with nntap.capture(give):
+                    give()
+                turns.append(1)
+
+        threading.Thread(target=work, daemon=True).start()
+        while len(turns) < 3:
+            time.sleep(0.001)
+    """)
+
+
+def test_the_interpreter_ends_quietly_while_a_thread_waits_for_memory() -> None:
+    assert_runs("""
+        nntap.set_limits(host_bytes=nntap.pool_stats()["slab_bytes"])
+        held, large = recorded(1, 6_000_000), torch.ones(4_000_000)
+        caches = []
+
+        class Give(torch.nn.Module):
+            def forward(self):
+                return large
+
+        def work():
+            give = Give()
+            with nntap.capture(give) as cache:
+                caches.append(cache)
+                give()
+
+        threading.Thread(target=work, daemon=True).start()
+        while not caches or caches[0].stats.stalls == 0:
+            time.sleep(0.001)
+    """)
+
+
+def test_the_interpreter_ends_inside_a_block() -> None:
+    assert_runs(
+        """
+        with nntap.capture(model) as cache:
+            model(torch.ones(1, 8))
+            print(len(cache), flush=True)
+            sys.exit(0)
+    """,
+        says="4",
+    )
+
+
+# ---- threads ----
+
+
+def test_records_outlive_the_thread_that_made_them() -> None:
+    assert_runs("""
+        kept = []
+        threads = [threading.Thread(target=lambda n=n: kept.append((n, recorded(n)))) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert all((cache[""].output == n).all() for n, cache in kept)
+    """)
