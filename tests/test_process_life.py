@@ -69,6 +69,7 @@ def test_a_child_captures_and_reads_and_the_parent_s_records_survive() -> None:
 def test_a_child_may_be_forked_while_other_threads_record() -> None:
     assert_runs("""
         go_on = True
+        recorded(1)  # a child cannot finish an import that another thread had begun
 
         def work():
             while go_on:
