@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import nnsight
@@ -29,33 +27,6 @@ def steps_of(cache: Any, path: str) -> list[tuple[Any, Any]]:
     inputs = entry.inputs if entry.inputs is not None else [None] * count
     outputs = entry.output if entry.output is not None else [None] * count
     return list(zip(outputs, inputs, strict=True))
-
-
-@contextmanager
-def clones_of_outputs(module: torch.nn.Module) -> Iterator[dict[str, list[Any]]]:
-    """What each module gives back while the block runs, cloned by hooks, by path and call."""
-    found: dict[str, list[Any]] = {}
-
-    def keep(path: str) -> Any:
-        return lambda _, __, output: found.setdefault(path, []).append(cloned(output))
-
-    handles = [part.register_forward_hook(keep(path)) for path, part in module.named_modules()]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def cloned(value: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return value.detach().clone()
-    if isinstance(value, dict):
-        made = copy.copy(value)
-        for key, item in value.items():
-            made[key] = cloned(item)
-        return made
-    return type(value)(cloned(item) for item in value) if isinstance(value, (list, tuple)) else value
 
 
 def as_recorded(value: Any, options: dict[str, Any]) -> Any:

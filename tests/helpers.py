@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +189,44 @@ def assert_nest_is(record: Any, structure: Any, clones: list[torch.Tensor]) -> N
     assert len(records) == len(clones)
     for tensor, clone in zip(records, clones, strict=True):
         assert_tensor_is(tensor, clone)
+
+
+def assert_records_are(cache: nntap.Cache, clones: dict[str, list[Any]]) -> None:
+    """The cache has every module that ran, and of each call what a hook's clone says."""
+    assert sorted(cache.keys()) == sorted(clones)
+    for path, outputs in clones.items():
+        entries = list(cache[path])
+        assert len(entries) == len(outputs)
+        for entry, output in zip(entries, outputs, strict=True):
+            assert_nest_is(entry.output, structure_of(output), tensors_in(output))
+
+
+@contextmanager
+def clones_of_outputs(module: nn.Module) -> Iterator[dict[str, list[Any]]]:
+    """What each module gives back while the block runs, cloned by hooks, by path and call."""
+    found: dict[str, list[Any]] = {}
+
+    def keep(path: str) -> Any:
+        return lambda _, __, output: found.setdefault(path, []).append(cloned(output))
+
+    handles = [part.register_forward_hook(keep(path)) for path, part in module.named_modules()]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def cloned(value: Any) -> Any:
+    """A nest of tuples, lists and dicts with its tensors cloned; other objects as they are."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        made = copy.copy(value)
+        for key, item in value.items():
+            made[key] = cloned(item)
+        return made
+    return type(value)(cloned(item) for item in value) if isinstance(value, (list, tuple)) else value
 
 
 # ---- scripts ----

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import warnings
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 _lock = threading.Lock()
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 _captures = 0
 _stance: Any = None  # torch's handle for putting things back; None while torch's compiler is not loaded
 

@@ -13,6 +13,7 @@ import nnsight
 import pytest
 import torch
 from torch import nn
+from transformers.modeling_outputs import BaseModelOutput
 
 import nntap
 
@@ -255,6 +256,13 @@ def test_dataclasses() -> None:
     assert (read.value == 2).all()
     with nnsights_own():
         assert recorded(model)["model.inner"].output is made[-1]
+
+    named = wrap(lambda x: BaseModelOutput(last_hidden_state=x.half()))
+    read = recorded(named, dtype=torch.float64)["model.inner"].output
+    assert (type(read), read.last_hidden_state.dtype) == (BaseModelOutput, torch.float64)
+    with nnsights_own():
+        own = recorded(named, dtype=torch.float64)["model.inner"].output
+        assert own.last_hidden_state.dtype == (torch.float64 if NEWEST else torch.float16)
 
 
 @row("Tensors made in inference mode")

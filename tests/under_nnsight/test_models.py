@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 import models
-from comparing import assert_alike, clones_of_outputs
+from comparing import assert_alike
+from helpers import clones_of_outputs
 from models import PROMPT
 
 IMAGES = torch.linspace(-1, 1, 2 * 3 * 16 * 16).view(2, 3, 16, 16)
