@@ -10,8 +10,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import report, results, run, tables
+from benchmarks import compare, instructions, pictures, report, results, run, tables
 from benchmarks.cases import CASES, Case
+from benchmarks.models import Unsuited
 from benchmarks.worker import Settings
 
 QUICK_SCALE = 0.1
@@ -26,6 +27,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shown = commands.add_parser("show", help="a result as tables")
     shown.add_argument("result", type=Path)
     shown.set_defaults(do=_show)
+    drawn = commands.add_parser("plot", help="a result as pictures")
+    drawn.add_argument("result", type=Path)
+    drawn.add_argument("--to", type=Path, default=Path(), metavar="FOLDER", help="where to (default: here)")
+    drawn.set_defaults(do=_plot)
+    compared = commands.add_parser(
+        "compare", help="whether nntap has become slower: exits 1 if so, 2 where two results cannot be compared"
+    )
+    compared.add_argument("before", type=Path)
+    compared.add_argument("after", type=Path)
+    compared.add_argument("--tolerance", type=float, default=compare.TOLERANCE, help="default: %(default)s")
+    compared.set_defaults(do=_compare)
+    counted = commands.add_parser("instructions", help="instructions a recorded module costs, counted by valgrind")
+    counted.add_argument("--out", type=Path, help="also write them as JSON")
+    counted.set_defaults(do=_instructions)
     table = commands.add_parser("table", help="write the README's table from the committed results")
     table.set_defaults(do=_table)
     options = parser.parse_args(arguments)
@@ -55,19 +70,19 @@ def _run(options: argparse.Namespace) -> int:
     console = Console(stderr=True)
     settings = Settings(options.device, options.threads, options.clock, QUICK_SCALE if options.quick else 1.0)
     processes = options.processes or (1 if options.quick else PROCESSES)
-    try:
-        with _progress(console) as tell:
-            result = run.measure(_chosen(options), settings, processes, tell)
-    except run.BrokenCase as broken:
-        console.print(f"broken: {broken}", style="red", highlight=False)
-        return 1
+    with _progress(console) as tell:
+        result = run.measure(_chosen(options), settings, processes, tell)
     results.save(result, options.out)
-    report.show(result, Console())
+    report.show(result, _wide())
     complaints = list(run.complaints(result))
     for complaint in complaints:
-        console.print(f"wrong: {complaint}", style="red", highlight=False)
+        console.print(f"WRONG  {complaint}", style="red", highlight=False)
     console.print(f"written: {options.out}")
     return 1 if complaints else 0
+
+
+def _wide() -> Console:
+    return Console() if sys.stdout.isatty() else Console(width=190)
 
 
 def _chosen(options: argparse.Namespace) -> list[Case]:
@@ -103,7 +118,38 @@ def _progress(console: Console) -> Iterator[run.Progress]:
 
 
 def _show(options: argparse.Namespace) -> int:
-    report.show(results.load(options.result), Console())
+    report.show(results.load(options.result), _wide())
+    return 0
+
+
+def _plot(options: argparse.Namespace) -> int:
+    for path in pictures.draw(results.load(options.result), options.to, options.result.stem):
+        print(f"written: {path}")
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    try:
+        changes = compare.compare(results.load(options.before), results.load(options.after), options.tolerance)
+    except compare.NotComparable as reason:
+        print(f"not comparable: {reason}")
+        return 2
+    for change in changes:
+        numbers = f"{change.before:.3f} -> {change.after:.3f} bare runs added"
+        print(f"{change.verdict:<7} {change.case}, {change.contestant}: {numbers}")
+    return 1 if any(change.verdict == "slower" for change in changes) else 0
+
+
+def _instructions(options: argparse.Namespace) -> int:
+    try:
+        found = instructions.per_module()
+    except Unsuited as reason:
+        print(f"skipped: {reason}")
+        return 0
+    for name, count in found.items():
+        print(f"{count:8.0f} instructions a module: {name}")
+    if options.out is not None:
+        results.save(instructions.as_json(found), options.out)
     return 0
 
 

@@ -27,8 +27,9 @@ COLUMNS = (
 def show(result: dict[str, Any], console: Any) -> None:
     """A table a case, and what was skipped and why."""
     for case in result["cases"]:
-        if "skipped" in case:
-            console.print(f"[bold]{case['title']}[/bold]\nskipped: {case['skipped']}\n", highlight=False)
+        if not case["rows"]:
+            why = f"broken: {case['broken']}" if "broken" in case else f"skipped: {case['skipped']}"
+            console.print(f"[bold]{case['title']}[/bold]\n{why}\n", highlight=False)
             continue
         console.print(_table(case))
         for row in case["rows"]:

@@ -24,7 +24,7 @@ Progress = Callable[[str, float], object]
 
 
 class BrokenCase(Exception):
-    """A contestant failed, nntap recorded something wrong, or a figure cannot be true."""
+    """A contestant failed."""
 
 
 def measure(cases: Sequence[Case], settings: Settings, processes: int, progress: Progress) -> dict[str, Any]:
@@ -35,21 +35,34 @@ def measure(cases: Sequence[Case], settings: Settings, processes: int, progress:
     """
     done = []
     for index, case in enumerate(cases):
-        parts = []
-        for process in range(processes):
 
-            def tell(part: float, case: Case = case, before: float = index * processes + process) -> None:
-                progress(case.title, (before + part) / (len(cases) * processes))
+        def tell(part: float, case: Case = case, before: int = index) -> None:
+            progress(case.title, (before + part) / len(cases))
 
-            tell(0.0)
-            parts.append(_measure_in_process(case, settings, process, tell))
-        done.append(joined(case, parts))
+        try:
+            done.append(joined(case, _measure_case(case, settings, processes, tell)))
+        except BrokenCase as broken:
+            done.append(_header(case) | {"broken": str(broken)})
     return {
         "schema": SCHEMA,
         "machine": machine.facts(settings.device, settings.threads),
         "settings": asdict(settings) | {"processes": processes},
         "cases": done,
     }
+
+
+def _measure_case(
+    case: Case, settings: Settings, processes: int, tell: Callable[[float], object]
+) -> list[dict[str, Any]]:
+    parts = []
+    for process in range(processes):
+
+        def tell_all(part: float, before: int = process) -> None:
+            tell((before + part) / processes)
+
+        tell_all(0.0)
+        parts.append(_measure_in_process(case, settings, process, tell_all))
+    return parts
 
 
 def _measure_in_process(case: Case, settings: Settings, seed: int, tell: Callable[[float], object]) -> dict[str, Any]:
@@ -65,22 +78,15 @@ def _measure_in_process(case: Case, settings: Settings, seed: int, tell: Callabl
             else:
                 last = line
     if worker.returncode != 0:
-        raise BrokenCase(f"{case.key}: a contestant failed; its error is above")
+        raise BrokenCase(f"a contestant failed (exit code {worker.returncode}); its error is above")
     return json.loads(last)  # type: ignore[no-any-return]
 
 
 def joined(case: Case, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """A case's entry in the result, from what its processes measured."""
     first = parts[0]
-    entry = {
-        "case": case.key,
-        "title": case.title,
-        "headline": case.headline,
-        "axis": None if case.axis is None else list(case.axis),
-        "targets": dict(case.targets),
-    }
-    if "skipped" in first:
-        return entry | {"skipped": first["skipped"], "rows": []}
+    if "no_model" in first:
+        return _header(case) | {"skipped": first["no_model"]}
     seconds = {name: [value for part in parts for value in part["seconds"][name]] for name in first["seconds"]}
     curve = [(size, max(part["peak"][index][1] for part in parts)) for index, (size, _) in enumerate(first["peak"])]
     names = [contestant.name for contestant in CONTESTANTS if contestant.name in case.contestants]
@@ -90,11 +96,22 @@ def joined(case: Case, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
         else _row(name, seconds, first, curve)
         for name in names
     ]
-    return entry | {
+    return _header(case) | {
         **{key: first[key] for key in ("model", "modules", "dtype")},
         "rounds": len(seconds[BARE]),
         "peak": curve,
         "rows": rows,
+    }
+
+
+def _header(case: Case) -> dict[str, Any]:
+    return {
+        "case": case.key,
+        "title": case.title,
+        "headline": case.headline,
+        "axis": None if case.axis is None else list(case.axis),
+        "targets": dict(case.targets),
+        "rows": [],
     }
 
 
@@ -151,8 +168,10 @@ def _share_right(audited: dict[str, Any] | None) -> float | None:
 
 
 def complaints(result: dict[str, Any]) -> Iterator[str]:
-    """What must not be in a result: wrong records of nntap's, and figures above the peak."""
+    """What must not be in a result: a broken case, wrong records of nntap's, figures above the peak."""
     for case in result["cases"]:
+        if "broken" in case:
+            yield f"{case['case']}: {case['broken']}"
         for row in case["rows"]:
             if "skipped" in row or row["contestant"] == BARE:
                 continue

@@ -31,7 +31,7 @@ class Settings:
 def measure(
     key: str, settings: Settings, seed: int, progress: Callable[[int, int], object] = lambda done, of: None
 ) -> dict[str, Any]:
-    """Everything about one case that is measured, ready for JSON. ``{"skipped": reason}`` where it has no model."""
+    """Everything about one case that is measured, ready for JSON. ``{"no_model": reason}`` where it has none."""
     import torch
 
     from benchmarks import cases, machine, memory
@@ -46,7 +46,7 @@ def measure(
     try:
         subject = case.subject(settings.device)
     except Unsuited as reason:
-        return {"skipped": str(reason)}
+        return {"no_model": str(reason)}
     request = case.request(subject)
     ways, skipped = _ways(case, subject, request)
     clock = CLOCKS[settings.clock]

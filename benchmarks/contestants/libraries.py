@@ -15,8 +15,8 @@ from benchmarks.models import Subject, Unsuited, twin
 def hidden_states(subject: Subject, request: Request) -> Way:
     """``output_hidden_states=True`` of transformers."""
     _keeps_as_is(subject, request)
-    if request.modules != subject.layers or not hasattr(subject.model, "config"):
-        raise Unsuited("gives the outputs of all layers of a transformers model")
+    if request.modules != subject.layers or "input_ids" not in subject.inputs:
+        raise Unsuited("gives the outputs of all layers of a transformers language model")
     model = subject.model
 
     def run() -> Any:
@@ -34,6 +34,8 @@ def run_with_cache(subject: Subject, request: Request) -> Way:
     outputs_only(request)
     if subject.lens is None or subject.steps:
         raise Unsuited("for a forward of models that TransformerLens knows")
+    if request.modules is not None and request.modules != subject.layers:
+        raise Unsuited("has other modules than the model: compared on all of them, or on the layers")
     from transformer_lens import TransformerBridge
 
     from benchmarks.tokenizer import tokenizer
@@ -55,11 +57,17 @@ def run_with_cache(subject: Subject, request: Request) -> Way:
         return made if request.dtype is None else {name: value.to(request.dtype) for name, value in made.items()}
 
     def records(made: Any) -> Records:
-        return (((name, "output"), value) for name, value in made.items())
+        for name, value in made.items():
+            yield (name, "output"), value.flatten(-2) if name.endswith(_BY_HEAD) else value
 
-    if request.modules is not None and request.modules != subject.layers:
-        raise Unsuited("has other modules than the model: compared on all of them, or on the layers")
     return Way(run, records, points, floor=partial(bridge, ids))
+
+
+_BY_HEAD = (
+    *(".hook_q", ".hook_k", ".hook_v", ".hook_z"),
+    *(".q.hook_out", ".k.hook_out", ".v.hook_out", ".o.hook_in"),
+)
+"""Hook points that are shown with a dimension for the heads, which what passes through them does not have."""
 
 
 def _is_layer(hook_point: str) -> bool:

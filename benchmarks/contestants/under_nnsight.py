@@ -28,8 +28,9 @@ class _Traced:
     envoy: Any
     start: Callable[[], Any]
 
-    def envoy_at(self, path: str) -> Any:
-        return self.envoy.get(path) if path else self.envoy
+    def envoys(self) -> dict[str, Any]:
+        """By module path. (An attribute of an envoy would do, but for a module that is called "output".)"""
+        return {_module_path(path): envoy for path, envoy in self.envoy.modules(names=True)}
 
 
 def cache(subject: Subject, request: Request) -> Way:
@@ -90,7 +91,7 @@ def _save(subject: Subject, request: Request, keep: Callable[[Any], Any]) -> Way
     if subject.steps:
         raise Unsuited("a run of one step only")
     traced = _traced(subject)
-    envoys = {path: traced.envoy_at(path) for path in watched(traced.module, request)}
+    envoys = traced.envoys()
     order = _order_of_visits(subject, request)
 
     def run() -> dict[Location, list[Any]]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+from benchmarks.cases import CASES
+
 from benchmarks import results, tables
 
 
@@ -11,7 +14,34 @@ def test_the_readmes_table_is_what_the_committed_results_give():
 
 
 def test_there_are_committed_results_with_every_headline_case():
-    from benchmarks.cases import CASES
-
     wanted = {case.key for case in CASES if case.headline}
     assert any(wanted <= {case["case"] for case in result["cases"]} for result in results.committed())
+
+
+def test_a_line_is_the_figures_of_its_rows(result):
+    lines = tables.headline([result]).splitlines()
+    assert lines[0] == "A processor, one thread of torch 2.13.0, nnsight 0.8.1:"
+    assert "| what is recorded, under nnsight | 3.00 MiB | 100 ms | 50.1 ms | 20.1 ms | 0.40 (0.40 to 0.40) |" in lines
+    assert "| what is recorded, stand-alone | 3.00 MiB | 100 ms | 50.1 ms | 10.1 ms | 0.20 (0.20 to 0.20) |" in lines
+
+
+def test_the_table_says_where_nothing_was_measured_on_a_gpu(result):
+    assert tables.headline([result]).endswith("Not measured on a GPU yet.")
+    on_gpu = result | {"machine": result["machine"] | {"device": "cuda", "gpu": "A GPU"}}
+    assert "Not measured" not in tables.headline([result, on_gpu])
+    assert "A GPU, one thread" in tables.headline([on_gpu])
+
+
+def test_a_case_that_is_no_headline_is_not_in_the_table(result):
+    result["cases"][0]["headline"] = False
+    assert "what is recorded" not in tables.headline([result])
+
+
+def test_the_rest_of_the_readme_is_left_alone():
+    readme = f"before\n{tables.BEGIN}\nold\n{tables.END}\nafter\n"
+    assert tables.put_in_readme("new", readme) == f"before\n{tables.BEGIN}\nnew\n{tables.END}\nafter\n"
+
+
+def test_a_readme_without_the_marks_is_refused():
+    with pytest.raises(ValueError, match="has no <!-- benchmarks: table -->"):
+        tables.put_in_readme("new", "no marks")
