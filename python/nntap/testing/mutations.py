@@ -66,7 +66,7 @@ class Worker:
                 done += 1
                 if shown_by is not None or done == budget:
                     return Result(edge, done, shown_by)
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             self._process.join()
             return Result(edge, done + 1, f"the process ended ({self._process.exitcode})")
         self.close()

@@ -81,7 +81,7 @@ def _simulate(random: Random, seed: int) -> None:
     ) as sim:
         try:
             for _ in range(2 if kind == "threads" else 1):
-                options = {"devices": devices, "chunk_bytes": chunk_bytes, "failing": kind == "failing"}
+                options: dict[str, Any] = {"devices": devices, "chunk_bytes": chunk_bytes, "failing": kind == "failing"}
                 programs.append(Program(sim, Random(random.random()), **options))
             if kind == "threads":
                 _run_together(programs)
