@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from nntap.testing.simulator import ENTRIES, Copy, Pace, Report, Simulator, Stream, simulated
+from nntap.testing.report import Copy, Report
+from nntap.testing.simulator import ENTRIES, Pace, Simulator, Stream, simulated
 
 __all__ = ["ENTRIES", "Copy", "Pace", "Report", "Simulator", "Stream", "simulated"]
