@@ -149,7 +149,7 @@ class Program:
 
     def _between(self) -> None:
         actions = [self._read, self._stop_watch, self._drop_watch, self._loosen, self._end_loose, self._upload]
-        actions += [self._free, *[self._trim] * (self.random.random() < 0.02)]
+        actions += [self._round_trip, self._free, *[self._trim] * (self.random.random() < 0.02)]
         for _ in range(self.random.randrange(6)):
             self._tolerate(self.random.choice(actions))
 
@@ -334,6 +334,28 @@ class Program:
             recorder.close()  # begins the copy, and what it brings is dropped at once
             return
         self.loose.append((recorder, [piece.truth for piece in pieces]))
+
+    def _round_trip(self) -> None:
+        """A record goes back to the device on one stream and is dropped, and the next is made on another."""
+        streams = self.random.choice(list(self.streams.values()))
+        if len(streams) < 2:
+            return
+        there, back = self.random.sample(streams, 2)
+        self._recorded_now(there)  # both streams are known from now on
+        record, truth = self._recorded_now(back)
+        buffer = self._buffer_of(some_values(self.random, truth.numel(), truth.dtype), back)
+        self.sim.upload(buffer.tensor, record, back)
+        buffer.truth = truth
+        del record
+        record, truth = self._recorded_now(there)
+        require_equal("a record behind a round trip", record, truth)
+
+    def _recorded_now(self, stream: Stream) -> tuple[torch.Tensor, torch.Tensor]:
+        buffer = self._new_buffer(stream)
+        recorder = Options.check("cpu", None, True, True, False).recorder(1)
+        with stream:
+            recorder.record(OUTPUT, buffer.tensor)
+        return recorder.read(0, 0, OUTPUT), buffer.truth
 
     def _spoil(self, buffer: Buffer) -> None:
         recorder = Options.check("cpu", None, True, True, False).recorder(1)
