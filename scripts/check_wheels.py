@@ -96,10 +96,10 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def _build_info(folder: Path, tag: str, pythons: list[str]) -> dict[str, object] | None:
     script = (
-        "import json, sys, sysconfig\n"
+        "import json, platform, sys\n"
         "tag, folder = sys.argv[1:]\n"
-        "here = f'cp{sys.version_info[0]}{sys.version_info[1]}-', sysconfig.get_platform().replace('-', '_')[5:]\n"
-        "if tag.startswith(here[0]) and tag.endswith(here[1]):\n"
+        "python = 'cp%d%d-' % sys.version_info[:2]\n"
+        "if tag.startswith(python) and tag.endswith('_' + platform.machine()):\n"
         "    sys.path.insert(0, folder)\n"
         "    import nntap\n"
         "    print(json.dumps(nntap.build_info()))\n"

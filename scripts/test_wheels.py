@@ -98,7 +98,7 @@ def _run(command: list[str], env: dict[str, str], folder: Path) -> str:
     return done.stdout
 
 
-def test_cell(wheel: Path, python: str, torch: str, console: Console) -> Cell:
+def test_cell(wheel: Path, python: str, torch: str, tests: list[str], console: Console) -> Cell:
     """All steps, up to the first that fails; what that one printed goes to the console."""
     cell = Cell(wheel.name, python, torch)
     with tempfile.TemporaryDirectory(prefix="nntap-wheel-") as name:
@@ -108,7 +108,7 @@ def test_cell(wheel: Path, python: str, torch: str, console: Console) -> Cell:
             "import": lambda: _import(environment, folder),
             "doctor": lambda: environment.run("nntap", "doctor") and "ok",
             "demo": lambda: environment.run("nntap", "demo") and "ok",
-            "tests": lambda: _core_tests(environment, folder),
+            "tests": lambda: _core_tests(environment, folder, tests),
         }
         step = STEPS[0]
         try:
@@ -148,11 +148,11 @@ def _import(environment: Environment, folder: Path) -> str:
     return version
 
 
-def _core_tests(environment: Environment, folder: Path) -> str:
+def _core_tests(environment: Environment, folder: Path, names: list[str]) -> str:
     shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
-    tests = [f"tests/{name}" for name in CORE_TESTS]
-    out = environment.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
+    files = [f"tests/{name}" for name in names]
+    out = environment.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *files)
     counts = re.search(r"\d+ passed[^\n]*?(?= in )", out)
     if counts is None:
         raise StepError(f"no test passed:\n{out}")
@@ -185,6 +185,9 @@ def main() -> int:
     parser.add_argument(
         "--torch", nargs="+", default=TORCHES, metavar="VERSION", help=f"(default: {' '.join(TORCHES)})"
     )
+    parser.add_argument(
+        "--tests", nargs="+", default=CORE_TESTS, metavar="FILE", help="of tests/ (default: the core's)"
+    )
     parser.add_argument("--python", metavar="PATH", help="an interpreter for every wheel (default: what is found)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results there")
     arguments = parser.parse_args()
@@ -197,7 +200,7 @@ def main() -> int:
         if python is None:
             parser.error(f"{wheel.name}: there is no Python for {tag} here; found are {', '.join(found) or 'none'}")
         for torch in arguments.torch:
-            cells.append(test_cell(wheel.resolve(), python, torch, console))
+            cells.append(test_cell(wheel.resolve(), python, torch, arguments.tests, console))
             console.print(tag, f"torch {torch}", cells[-1].steps, highlight=False)
             if arguments.json:
                 arguments.json.write_text(json.dumps([asdict(cell) for cell in cells], indent=2) + "\n")

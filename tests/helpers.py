@@ -153,10 +153,15 @@ def items_of(value: Any) -> Iterator[Any] | None:
     if isinstance(value, (tuple, list)):
         return iter(value)
     if isinstance(value, (set, frozenset)):
-        return iter(sorted(value, key=lambda item: bytes(bits_of(item).numpy()) if is_tensor(item) else repr(item)))
+        return iter(sorted(value, key=lambda item: _looks(item) if is_tensor(item) else repr(item)))
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return iter([getattr(value, field.name) for field in dataclasses.fields(value)])
     return None
+
+
+def _looks(tensor: torch.Tensor) -> tuple[Any, ...]:
+    """What tells tensors of a set apart; where it is the same they may stand for one another."""
+    return bytes(bits_of(tensor).numpy()), tensor.shape, tensor.stride(), str(tensor.dtype)
 
 
 def is_tensor(value: Any) -> bool:

@@ -51,6 +51,13 @@ def test_without_torch_the_core_says_how_it_was_built():
     )
 
 
+def test_without_torch_doctor_does_not_send_anyone_to_reinstall_nntap():
+    done = run_script("import sys; sys.modules['torch'] = None; from nntap.cli import main; sys.exit(main(['doctor']))")
+    assert done.returncode == 1, done.stderr
+    assert "Mend first: torch, " in done.stdout
+    assert "--force-reinstall" not in done.stdout
+
+
 NO_NUMPY = "import sys; sys.modules['numpy'] = None\n"
 
 

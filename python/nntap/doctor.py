@@ -250,7 +250,12 @@ def _package(name: str, purpose: str) -> list[Check]:
 
 
 def _weights() -> list[Check]:
-    from nntap.demo.extras import INSTALL, WEIGHTS_PACKAGE, weights_folder
+    try:
+        from nntap.demo.extras import INSTALL, WEIGHTS_PACKAGE, weights_folder
+    except ImportError:
+        if _torch()[0].status == "ok":
+            raise
+        return [Check("demo weights", "missing", "not tried: the demo needs torch", "mend torch first")]
 
     folder = weights_folder()
     if folder is None:
