@@ -26,6 +26,7 @@ tools=${NNTAP_WHEEL_TOOLS:-$root/build/wheel-tools}
 PATH=$tools/bin:$PATH
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+quietly() { "$@" >"$work/log" 2>&1 || { cat "$work/log" >&2 && exit 1; }; }
 
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$("$root/scripts/source_date.sh")}
 export SOURCE_DATE_EPOCH NNTAP_ZIG=$tools/zig CXX=$root/scripts/zig-c++
@@ -41,11 +42,11 @@ for python in "${pythons[@]}"; do
       s.get_config_var("MULTIARCH"), sys.argv[1] + "-linux-gnu"))' "$target")
     export SETUPTOOLS_EXT_SUFFIX
   fi
-  uv build --quiet --wheel --python "$python" --out-dir "$work/built" "$work"/sdist/*.tar.gz
+  quietly uv build --wheel --python "$python" --out-dir "$work/built" "$work"/sdist/*.tar.gz
 done
 mkdir -p "$out"
 for wheel in "$work"/built/*.whl; do
-  "$root/scripts/repair_wheel.sh" "$wheel" "$work/fit" >"$work/log" 2>&1 || { cat "$work/log" >&2 && exit 1; }
+  quietly "$root/scripts/repair_wheel.sh" "$wheel" "$work/fit"
 done
 python "$root/scripts/check_wheels.py" "$work"/fit/*.whl --pythons "${pythons[@]}"
 cp "$work"/fit/*.whl "$work"/sdist/*.tar.gz "$out"
