@@ -63,7 +63,9 @@ py::dict device_info(const Driver& driver, int ordinal) {
   py::dict out;
   out["name"] = std::string(name);
   out["capability"] = py::make_tuple(major, minor);
-  out["kernel"] = cubin != nullptr ? text("sm_", cubin->architecture) : ptx() != nullptr ? "ptx" : "none";
+  out["kernel"] = cubin != nullptr                                               ? text("sm_", cubin->architecture)
+                  : major * 10 + minor >= ptx_architecture() && ptx() != nullptr ? "ptx"
+                                                                                 : "none";
   return out;
 }
 

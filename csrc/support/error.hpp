@@ -23,6 +23,11 @@ struct CudaError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// The GPU is older than every kernel of this build: torch records its tensors.
+struct NoKernel : CudaError {
+  using CudaError::CudaError;
+};
+
 /// A Python exception is already set and travels through C++ code.
 struct PythonErrorSet {};
 

@@ -51,6 +51,7 @@ class CudaDevice final : public AsynchronousDevice {
     Stream stream = nullptr;
     NNTAP_CHECK(now.current_stream(device, &stream) == 0, CudaError, "torch has no current stream for device ", device);
     auto lane = lane_of(now, device, source.device);
+    if (lane == nullptr) return "no kernel for this GPU";
     if (!lane->prepare(stream, !on_device)) return kNoDeviceMemory;
     if (on_device) {
       record->on_device = now.allocate(device, source.device, record->nbytes);

@@ -2,9 +2,11 @@
 
 #include <map>
 #include <mutex>
+#include <set>
 #include <utility>
 
 #include "device/cuda/pinned_pool.hpp"
+#include "support/error.hpp"
 
 namespace nntap::cuda {
 namespace {
@@ -13,6 +15,7 @@ namespace {
 struct Lanes {
   std::mutex mutex;
   std::map<int, std::shared_ptr<Lane>> by_device;
+  std::set<int> without_kernel;
 };
 
 Lanes& lanes() {
@@ -24,8 +27,13 @@ Lanes& lanes() {
 
 std::shared_ptr<Lane> lane_of(const Platform& platform, int device, DLDevice as) {
   std::lock_guard<std::mutex> lock(lanes().mutex);
+  if (lanes().without_kernel.count(device) > 0) return nullptr;
   auto& lane = lanes().by_device[device];
-  if (lane == nullptr) lane = Lane::open(platform, device, as);
+  try {
+    if (lane == nullptr) lane = Lane::open(platform, device, as);
+  } catch (const NoKernel&) {
+    lanes().without_kernel.insert(device);
+  }
   return lane;
 }
 
@@ -43,6 +51,7 @@ void close_lanes() {
   {
     std::lock_guard<std::mutex> lock(lanes().mutex);
     closing.swap(lanes().by_device);
+    lanes().without_kernel.clear();
   }
   for (const auto& [device, lane] : closing) {
     if (lane != nullptr) lane->drain();

@@ -8,7 +8,8 @@
 
 namespace nntap::cuda {
 
-/// The lane of a device, opened when it is first recorded on. Throws CudaError.
+/// The lane of a device, opened when it is first recorded on; null where this build has no kernel for it. Throws
+/// CudaError.
 std::shared_ptr<Lane> lane_of(const Platform& platform, int device, DLDevice as);
 
 /// All lanes that are open.

@@ -10,12 +10,13 @@ Launcher::Launcher(const Driver& driver, DeviceId device) : driver_(driver) {
   int major = 0, minor = 0;
   check(driver, "cuDeviceGetAttribute", driver.device_attribute(&major, kAttributeMajor, device));
   check(driver, "cuDeviceGetAttribute", driver.device_attribute(&minor, kAttributeMinor, device));
+  const char* newer = major * 10 + minor >= ptx_architecture() ? ptx() : nullptr;
   const Cubin* cubin = best_cubin(major, minor);
-  const void* image = cubin != nullptr ? cubin->data : ptx();
-  NNTAP_CHECK(image != nullptr, CudaError, "this build has no kernel for a GPU of compute capability ", major, ".",
+  const void* image = cubin != nullptr ? cubin->data : newer;
+  NNTAP_CHECK(image != nullptr, NoKernel, "this build has no kernel for a GPU of compute capability ", major, ".",
               minor, ": see nntap.build_info()['cuda_architectures']");
   Result loaded = driver.module_load(&module_, image);
-  if (loaded == kNoBinaryForGpu && ptx() != nullptr) loaded = driver.module_load(&module_, ptx());
+  if (loaded == kNoBinaryForGpu && newer != nullptr) loaded = driver.module_load(&module_, newer);
   check(driver, "cuModuleLoadData", loaded);
   check(driver, "cuModuleGetFunction", driver.module_function(&gather_, module_, kGatherCastName));
 }

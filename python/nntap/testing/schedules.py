@@ -58,9 +58,9 @@ def run_schedule(seed: int) -> None:
 
 
 def _run(seed: int) -> None:
-    before = _in_use()
+    before = bytes_in_use()
     _simulate(Random(seed), seed)
-    after = _in_use()
+    after = bytes_in_use()
     if any(after[pool] > before[pool] for pool in before):  # less: what came from before this schedule
         raise Leak(f"bytes in use before and after: {before}, {after}")
 
@@ -121,5 +121,6 @@ def _run_together(programs: list[Program]) -> None:
         raise problems[0]
 
 
-def _in_use() -> dict[str, Any]:
+def bytes_in_use() -> dict[str, int]:
+    """What records hold of host memory now, by pool."""
     return {"host": _core.pool_stats()["used_bytes"], "pinned": _core.cuda_stats()["pinned"]["used_bytes"]}

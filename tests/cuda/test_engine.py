@@ -1,0 +1,267 @@
+"""The CUDA engine on the simulated driver: what it costs the model, what it takes, and what it refuses."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import nntap
+from nntap.testing import simulated
+
+KIB = 1 << 10
+MIB = 1 << 20
+
+
+class Gives(nn.Module):
+    def __init__(self, value: Any) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self) -> Any:
+        return self.value
+
+
+def record(values: list[Any], **options: Any) -> Any:
+    """The cache of modules that give these back, one after the other."""
+    model = nn.ModuleList(Gives(value) for value in values)
+    with nntap.capture(model, **options) as cache:
+        for module in model:
+            module()
+    return cache
+
+
+# ---- cost ----
+
+
+def test_small_records_share_one_copy() -> None:
+    with simulated(pace="never") as sim:
+        cache = record([torch.full((37,), float(n)) for n in range(50)])
+        assert [float(cache[str(n)].output[0]) for n in range(50)] == list(range(50))
+        assert len(sim.report().copies) == 1
+
+
+def test_bytes_cross_once_and_are_cast_before() -> None:
+    with simulated() as sim:
+        tensor = torch.randn(256)
+        cache = record([tensor, tensor, (tensor, None)], dtype=torch.float16)
+        assert cache["0"].output is cache["1"].output is cache["2"].output[0]
+        assert sim.report().bytes_copied == cache.stats.bytes_moved == 512
+        assert (cache.stats.records, cache.stats.shared) == (3, 2)
+
+
+def test_an_edit_between_two_modules_ends_the_sharing() -> None:
+    with simulated():
+        tensor = torch.zeros(8)
+        model = nn.ModuleList([Gives(tensor), Gives(tensor)])
+        with nntap.capture(model) as cache:
+            model[0]()
+            tensor.add_(1)
+            model[1]()
+        assert (float(cache["0"].output.sum()), float(cache["1"].output.sum())) == (0, 8)
+
+
+def test_inference_tensors_are_never_shared() -> None:
+    with simulated(), torch.inference_mode():
+        tensor = torch.ones(8)
+        cache = record([tensor, tensor])
+        assert cache.stats.shared == 0
+
+
+def test_the_model_is_never_blocked_by_the_host_when_chunks_run_out() -> None:
+    chunk = 64 * KIB
+    with simulated(pace="timed", lazy=True, chunk_bytes=chunk, device_bytes=2 * chunk) as sim:
+        values = [sim.empty(16 * KIB, torch.float32) for _ in range(40)]
+        for number, value in enumerate(values):
+            sim.write(value, torch.full((16 * KIB,), float(number)))
+        cache = record(values)
+        seen = sim.report()
+        assert seen.host_blocked_ns == 0
+        stats = nntap.pool_stats()["devices"][0]
+        assert stats["gpu_waits"] > 0
+        assert stats["peak_device_bytes"] <= 2 * chunk
+        assert [float(cache[str(n)].output[-1]) for n in range(40)] == list(range(40))
+
+
+def test_copies_run_beside_the_models_own_work() -> None:
+    work_ns, nbytes = 1_000_000, 64 * KIB
+
+    def end_of_compute(recording: bool) -> int:
+        with simulated(pace="timed", lazy=True, chunk_bytes=nbytes, launch_ns=100, call_ns=10) as sim:
+            model = nn.ModuleList(Gives(sim.empty(nbytes // 4, torch.float32)) for _ in range(8))
+            chosen = None if recording else "0"
+            with nntap.capture(model, modules=chosen) as cache:
+                for module in model:
+                    sim.delay(work_ns)
+                    module()
+            cache["0"].output.sum()
+            return sim.report().stream_ends[0, 0]
+
+    assert end_of_compute(True) - end_of_compute(False) < work_ns // 10
+
+
+# ---- memory ----
+
+
+def test_a_record_larger_than_all_chunks_is_pieced() -> None:
+    with simulated(chunk_bytes=4 * KIB, device_bytes=8 * KIB) as sim:
+        tensor = torch.arange(100_001)
+        assert torch.equal(record([tensor])["0"].output, tensor)
+        assert max(copy.bytes for copy in sim.report().copies) <= 4 * KIB
+
+
+def test_where_the_device_has_less_room_chunks_are_smaller_and_where_it_has_none_torch_records() -> None:
+    tensor = torch.randn(64)
+    with simulated(chunk_bytes=8 * MIB) as sim:
+        sim.set_room(MIB)
+        cache = record([tensor])
+        assert torch.equal(cache["0"].output, tensor)
+        assert nntap.pool_stats()["devices"][0]["device_bytes"] <= MIB
+        assert cache.stats.slow == {}
+    with simulated(chunk_bytes=8 * MIB) as sim:
+        sim.set_room(0)
+        cache = record([tensor])
+        assert torch.equal(cache["0"].output, tensor)
+        assert cache.stats.slow == {"no device memory left": 1}
+
+
+def test_a_nearly_full_device_is_left_to_the_model() -> None:
+    chunk = 4 * KIB
+    with simulated(pace="never", chunk_bytes=chunk, device_bytes=64 * chunk, free_bytes=8 * chunk):
+        cache = record([torch.full((KIB,), float(n)) for n in range(20)])
+        assert nntap.pool_stats()["devices"][0]["peak_device_bytes"] == 4 * chunk
+        assert float(cache["19"].output[0]) == 19
+
+
+def test_past_pinned_memory_records_pass_through_staging() -> None:
+    with simulated(pinned=False, chunk_bytes=4 * KIB):
+        values = [torch.randn(n) for n in (1, 100, 1000, 5000)]
+        cache = record(values)
+        for number, value in enumerate(values):
+            assert torch.equal(cache[str(number)].output, value)
+
+
+def test_records_stay_on_the_device_where_that_is_asked_for() -> None:
+    with simulated() as sim:
+        tensor = torch.randn(4, 6).t()
+        copy = record([tensor], device=None)["0"].output
+        assert torch.equal(copy, tensor)
+        assert copy.stride() == tensor.stride()
+        assert copy.data_ptr() != tensor.data_ptr()
+        assert sim.report().copies == []
+
+
+def test_memory_comes_back() -> None:
+    def in_use() -> tuple[int, int]:
+        gc.collect()
+        stats = nntap.pool_stats()
+        return stats["pinned"]["reserved_bytes"], stats["used_bytes"]
+
+    with simulated(chunk_bytes=4 * KIB) as sim:
+        tensor = torch.randn(3000)
+        for run in range(2000):
+            record([tensor])["0"].output.sum()
+            if run == 3:
+                third, events = in_use(), sim.report().events
+        assert in_use() == third
+        assert sim.report().events <= events + 4
+
+
+def test_reserve_takes_pinned_memory_ahead() -> None:
+    with simulated() as sim:
+        record([torch.ones(4)])
+        before = sim.report().registered_bytes
+        nntap.reserve(100 * MIB)
+        assert sim.report().registered_bytes >= before + 100 * MIB - nntap.pool_stats()["slab_bytes"]
+        assert nntap.trim() >= 100 * MIB
+    with pytest.raises(ValueError, match="nbytes=-1"):
+        nntap.reserve(-1)
+    with pytest.raises(TypeError, match="whole number"):
+        nntap.reserve(1.5)  # type: ignore[arg-type]
+
+
+# ---- what is refused, and what is left alone ----
+
+
+def test_a_stream_that_is_captured_into_a_graph_is_refused_and_left_alone() -> None:
+    with simulated() as sim:
+        record([torch.ones(4)])
+        sim.set_capturing(sim.default_stream(), True)
+        before = sim.report()
+        with pytest.raises(nntap.CudaError, match="CUDA graph is being captured"):
+            record([torch.ones(4)])
+        after = sim.report()
+        sim.set_capturing(sim.default_stream(), False)
+        assert (before.launches, before.calls["event_record"]) == (after.launches, after.calls["event_record"])
+
+
+def test_a_driver_that_is_too_old_is_named() -> None:
+    with pytest.raises(nntap.CudaError, match=r"CUDA 11\.8.*525, or later"), simulated(driver_version=11080):
+        pass
+
+
+def test_on_a_gpu_older_than_every_kernel_torch_records() -> None:
+    with simulated(compute_capability=(5, 2)):
+        cache = record([torch.ones(4), torch.zeros(4)])
+        assert float(cache["0"].output.sum()) == 4
+        assert cache.stats.slow == {"no kernel for this GPU": 2}
+        assert nntap.build_info()["cuda"]["devices"][0]["kernel"] == "none"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_driver_the_reason_is_said() -> None:
+    cuda = nntap.build_info()["cuda"]
+    assert "libcuda.so.1" in cuda["problem"] or cuda["installed"]
+
+
+FORKS = """
+import os, torch, nntap
+from torch import nn
+from nntap.testing import simulated
+class Gives(nn.Module):
+    def forward(self): return torch.ones(4)
+with simulated(pace="never", check=False):
+    model = Gives()
+    with nntap.capture(model) as landed: model()
+    landed[""].output
+    with nntap.capture(model) as waiting: model()
+    child = os.fork()
+    if child == 0:
+        assert float(landed[""].output.sum()) == 4
+        for act in (lambda: waiting[""].output, lambda: [nntap.capture(model).__enter__(), model()]):
+            try:
+                act()
+            except nntap.CudaError as error:
+                assert "forked" in str(error), error
+            else:
+                os._exit(3)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert float(waiting[""].output.sum()) == 4
+print("done")
+"""
+
+LEAVES = """
+import torch, nntap
+from torch import nn
+from nntap.testing import simulator
+simulation = simulator.simulated(pace="never", check=False)
+simulation.__enter__()
+class Gives(nn.Module):
+    def forward(self): return torch.ones(1 << 16)
+model = Gives()
+with nntap.capture(model) as cache: model()
+print("done")
+"""
+
+
+@pytest.mark.parametrize("script", [FORKS, LEAVES], ids=["fork", "exit with copies under way"])
+def test_processes_fork_and_end(script: str) -> None:
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=os.environ)
+    assert (run.returncode, run.stdout) == (0, "done\n"), run.stderr
