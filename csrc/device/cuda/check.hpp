@@ -21,6 +21,12 @@ bool insist(Call call) noexcept {
   return call() == kSuccess || call() == kSuccess;
 }
 
+/// Puts back what was current before a push. Tried once more where it fails: the next call would go to a wrong device.
+inline void leave_context(const Driver& driver) noexcept {
+  Context popped;
+  if (driver.context_pop(&popped) != kSuccess) driver.context_pop(&popped);
+}
+
 /// Makes a context current for a scope and puts back what was.
 class ContextScope {
  public:
@@ -29,10 +35,7 @@ class ContextScope {
   }
   ContextScope(const ContextScope&) = delete;
   ContextScope& operator=(const ContextScope&) = delete;
-  ~ContextScope() {
-    Context popped;
-    driver_.context_pop(&popped);
-  }
+  ~ContextScope() { leave_context(driver_); }
 
  private:
   const Driver& driver_;
@@ -46,8 +49,7 @@ class LastScope {
   LastScope(const LastScope&) = delete;
   LastScope& operator=(const LastScope&) = delete;
   ~LastScope() {
-    Context popped;
-    if (entered_) driver_.context_pop(&popped);
+    if (entered_) leave_context(driver_);
   }
 
   bool entered() const { return entered_; }

@@ -79,8 +79,7 @@ Result PinnedSource::register_slab(const Slab& slab) {
   for (; result == kSuccess && done < slab.bytes; done += kPiece) {
     result = driver_->host_register(slab.base + done, std::min(kPiece, slab.bytes - done), kHostRegisterPortable);
   }
-  Context popped;
-  driver_->context_pop(&popped);
+  leave_context(*driver_);
   if (result != kSuccess) unregister(slab, done - kPiece);
   return result;
 }
