@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 from collections.abc import Callable
 from typing import Any
@@ -134,13 +135,15 @@ def test_a_key_value_cache_in_the_arguments() -> None:
     model = CAUSAL["llama"]().eval()
     with torch.no_grad():
         past = model(IDS, use_cache=True).past_key_values
-    position = {"past_key_values": past, "use_cache": True}
-    cache, _ = recorded(model, lambda: model(IDS[:, :1], **position), include_inputs=True)
+    # transformers 5.24 and later call the argument `cache`
+    parameters = inspect.signature(type(model).forward).parameters
+    name = "past_key_values" if "past_key_values" in parameters else "cache"
+    cache, _ = recorded(model, lambda: model(IDS[:, :1], **{name: past, "use_cache": True}), include_inputs=True)
     kwargs = cache[""].inputs[1]
-    assert kwargs["past_key_values"] is past  # no container: kept by reference, as nnsight does
+    assert kwargs[name] is past  # no container: kept by reference, as nnsight does
     assert past.get_seq_length() == 7
     attention = cache["model.layers.1.self_attn"].inputs[1]
-    assert attention["past_key_values"] is past
+    assert attention[name] is past
     cos, sin = attention["position_embeddings"]
     assert cos.shape == sin.shape == (1, 1, 8)
     assert all(cos is not part for part in past.layers)
