@@ -308,6 +308,7 @@ def test_garbage_is_collected_before_anybody_waits(limited: int) -> None:
 
 
 def test_ctrl_c_ends_a_stall(limited: int) -> None:
+    nntap.set_limits(wait_seconds=300)
     held = recorded(24)
     model = Give(lambda: filled(16))
     caches: list[nntap.Cache] = []
@@ -315,7 +316,7 @@ def test_ctrl_c_ends_a_stall(limited: int) -> None:
     def interrupt() -> None:
         while not caches or caches[0].stats.stalls == 0:
             threading.Event().wait(0.001)
-        threading.Event().wait(1)  # a stall first collects garbage, whose callbacks would swallow it
+        threading.Event().wait(1)  # a stall first collects what garbage there is, whose callbacks would swallow it
         _thread.interrupt_main()
 
     thread = threading.Thread(target=interrupt)
@@ -325,10 +326,13 @@ def test_ctrl_c_ends_a_stall(limited: int) -> None:
             caches.append(cache)
             model()
 
+    gc.collect()
+    gc.freeze()  # so that the stall's own collection is short
     thread.start()
     with pytest.raises(KeyboardInterrupt):
         run()
     thread.join()
+    gc.unfreeze()
     assert hooks_of(model) == []
     del held
 

@@ -41,6 +41,16 @@ void checked(int result) {
   if (result < 0) throw PythonErrorSet{};
 }
 
+Ref attribute(PyObject* owner, PyObject* name) { return checked(PyObject_GetAttr(owner, name)); }
+
+bool is_true(PyObject* value) {
+  const int answer = PyObject_IsTrue(value);
+  checked(answer);
+  return answer != 0;
+}
+
+PyObject* interned(const char* text) { return checked(PyUnicode_InternFromString(text)).release(); }
+
 void set_error_classes(PyObject* host_memory, PyObject* cuda) noexcept {
   host_memory_error = Py_NewRef(host_memory);
   cuda_error = Py_NewRef(cuda);

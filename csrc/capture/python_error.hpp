@@ -11,6 +11,12 @@ void set_python_error() noexcept;
 Ref checked(PyObject* result);
 void checked(int result);
 
+Ref attribute(PyObject* owner, PyObject* name);
+bool is_true(PyObject* value);
+
+/// An owned reference to the one string of this text.
+PyObject* interned(const char* text);
+
 /// What a function of Python's C interface returns: the body's result, or NULL with the error set.
 template <typename Body>
 PyObject* guarded(Body body) noexcept {

@@ -149,8 +149,8 @@ void untap_module(PyObject* module, PyObject* recorder) {
 
 void init_tap_type() {
   tap_type = reinterpret_cast<PyTypeObject*>(checked(PyType_FromSpec(&spec)).release());
-  slot_name = checked(PyUnicode_InternFromString("_compiled_call_impl")).release();
-  call_impl = checked(PyUnicode_InternFromString("_call_impl")).release();
+  slot_name = interned("_compiled_call_impl");
+  call_impl = interned("_call_impl");
 }
 
 void tap_modules(PyObject* modules, PyObject* recorder) {

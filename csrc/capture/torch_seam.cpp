@@ -93,8 +93,8 @@ void connect(PyObject* module) {
   found.parameter = keep(nn.get(), "Parameter");
   found.is_conj = keep(found.tensor, "is_conj");
   found.is_neg = keep(found.tensor, "is_neg");
-  found.dtype = checked(PyUnicode_InternFromString("dtype")).release();
-  found.version = checked(PyUnicode_InternFromString("_version")).release();
+  found.dtype = interned("dtype");
+  found.version = interned("_version");
   found.int8 = keep(module, "int8");
   found.uint8 = keep(module, "uint8");
   torch = found;

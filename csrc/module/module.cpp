@@ -9,6 +9,7 @@
 #include "capture/ticket.hpp"
 #include "capture/torch_seam.hpp"
 #include "module/bind.hpp"
+#include "nnsight/controller_call.hpp"
 #include "nnsight/handle.hpp"
 #include "support/error.hpp"
 
@@ -50,6 +51,7 @@ PYBIND11_MODULE(_core, m) {
   nntap::init_hook_type(m.ptr());
   nntap::init_tap_type();
   nntap::init_handle_type(m.ptr());
+  nntap::init_controller_call_type(m.ptr());
   nntap::bind_memory(m);
   nntap::bind_build_info(m);
   nntap::bind_cuda(m);

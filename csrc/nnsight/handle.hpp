@@ -13,4 +13,7 @@ namespace nntap {
 /// observe the location, their rows only. Every other visit goes to the original.
 void init_handle_type(PyObject* module);
 
+/// Whether the object is a Handle.
+bool is_handle(PyObject* object);
+
 }  // namespace nntap

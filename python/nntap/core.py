@@ -32,6 +32,7 @@ atexit.register(_core.stop_cuda)
 
 INPUTS = _core.INPUTS
 OUTPUT = _core.OUTPUT
+ControllerCall = _core.ControllerCall
 Handle = _core.Handle
 Hook = _core.Hook
 Recorder = _core.Recorder
