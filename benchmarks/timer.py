@@ -17,6 +17,11 @@ CLOCKS = {"wall": time.perf_counter, "process": time.process_time}
 """Process time leaves out what other processes took, and is that of all threads: for one thread on a busy machine."""
 
 
+BRIEF_SECONDS = 0.02
+"""A run that takes less is timed right after an untimed one of the same kind, as in a loop. It would otherwise mostly
+pay for what other things left in the processor's caches, and nothing that anybody does alternates like this."""
+
+
 @dataclass(frozen=True)
 class Timed:
     """One thing to time. `around` is entered before the clock starts and left after it has stopped."""
@@ -77,10 +82,13 @@ class Timer:
         self._settle = settle
         self._shuffle = random.Random(seed).shuffle
 
-    def once(self, timed: Timed) -> float:
-        """Seconds of one run. What it gives back is dropped after the clock has stopped."""
+    def once(self, timed: Timed, again: bool = False) -> float:
+        """Seconds of one run, or, `again`, of the second of two. What it gives back is dropped after the clock has
+        stopped."""
         self._settle()
         with timed.around():
+            if again:
+                timed.run()
             self._synchronise()
             start = self._clock()
             made = timed.run()
@@ -101,15 +109,16 @@ class Timer:
         """
         with _frozen_garbage():
             for _ in range(rounds.warm_ups):
-                spent = sum(self.once(timed) for timed in things.values())
-            count = rounds.count(spent)
+                once = {name: self.once(timed) for name, timed in things.items()}
+            brief = {name for name, spent in once.items() if spent < BRIEF_SECONDS}
+            count = rounds.count(sum(spent * (2 if name in brief else 1) for name, spent in once.items()))
             seconds: dict[str, list[float]] = {name: [] for name in things}
             names = list(things)
             for done in range(count):
                 progress(done, count)
                 self._shuffle(names)
                 for name in names:
-                    seconds[name].append(self.once(things[name]))
+                    seconds[name].append(self.once(things[name], again=name in brief))
         progress(count, count)
         return seconds
 

@@ -107,7 +107,7 @@ def test_the_module_has_the_names_of_its_stub() -> None:
     assert {name for name in dir(_core.testing) if not name.startswith("__")} == names_in(class_named("_Testing").body)
 
 
-@pytest.mark.parametrize("name", ["Recorder", "Hook", "Handle"])
+@pytest.mark.parametrize("name", ["Recorder", "Hook", "Handle", "ControllerCall"])
 def test_a_class_has_the_names_of_its_stub(name: str) -> None:
     kind, node = getattr(_core, name), class_named(name)
     compiled = {"__init__" if (name, part) == ("Recorder", "__new__") else part for part in vars(kind)}

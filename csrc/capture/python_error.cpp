@@ -43,6 +43,12 @@ void checked(int result) {
 
 Ref attribute(PyObject* owner, PyObject* name) { return checked(PyObject_GetAttr(owner, name)); }
 
+Ref item(PyObject* dict, PyObject* key) {
+  PyObject* found = PyDict_GetItemWithError(dict, key);
+  if (found == nullptr && PyErr_Occurred()) throw PythonErrorSet{};
+  return Ref::share(found);
+}
+
 bool is_true(PyObject* value) {
   const int answer = PyObject_IsTrue(value);
   checked(answer);

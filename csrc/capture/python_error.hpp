@@ -12,6 +12,7 @@ Ref checked(PyObject* result);
 void checked(int result);
 
 Ref attribute(PyObject* owner, PyObject* name);
+Ref item(PyObject* dict, PyObject* key);  // empty where there is none
 bool is_true(PyObject* value);
 
 /// An owned reference to the one string of this text.

@@ -43,6 +43,12 @@ PYBIND11_MODULE(_core, m) {
       "set_errors",
       [](py::type host_memory, py::type cuda) { nntap::set_error_classes(host_memory.ptr(), cuda.ptr()); },
       py::arg("host_memory_error"), py::arg("cuda_error"), "The classes to raise.");
+  m.def(
+      "begin_quiet_run", [](py::object interleaver) { nntap::begin_quiet_run(interleaver.ptr()); },
+      py::arg("interleaver"), "Has calls of its modules do no more than record.");
+  m.def(
+      "end_quiet_run", [](py::object interleaver) { nntap::end_quiet_run(interleaver.ptr()); }, py::arg("interleaver"),
+      "The run is over.");
   m.attr("OUTPUT") = static_cast<int>(nntap::Slot::kOutput);
   m.attr("INPUTS") = static_cast<int>(nntap::Slot::kInputs);
 

@@ -14,8 +14,18 @@ namespace {
 
 // Interned, for the life of the process.
 struct Names {
-  PyObject *state, *module_ref, *routes, *interleaving, *busy, *handle, *body, *dict, *device_hook;
+  PyObject *state, *module_ref, *routes, *interleaving, *busy, *handle, *body, *dict, *device_hook, *observers;
 } names;
+
+// A run whose workers have all come to their end: nobody can wait anywhere, so nobody can tell how often a location was
+// visited either, and the observers are all there is.
+struct QuietRun {
+  Ref interleaver;
+  Ref observers;  // a dict
+};
+
+// Guarded by the GIL. At most one for each trace that is running.
+std::vector<QuietRun> quiet_runs;
 
 // The arguments of a call as Python hands them over: the controller first.
 struct Arguments {
@@ -30,7 +40,19 @@ struct Arguments {
 // Where a module's three visits go.
 struct Route {
   Ref interleaver, input, skip, output;
+  Ref quiet_observers;  // where the run is quiet
 };
+
+Ref observers_where_quiet(PyObject* interleaver) {
+  for (const QuietRun& run : quiet_runs) {
+    if (run.interleaver.get() == interleaver) return run.observers;
+  }
+  return {};
+}
+
+bool is_active(PyObject* interleaver) {
+  return is_true(attribute(interleaver, names.interleaving).get()) && is_true(attribute(interleaver, names.busy).get());
+}
 
 // The interleaver whose trace is running on the module, as `State.active()` finds it; empty where there is none.
 Route active_route(PyObject* state) {
@@ -41,15 +63,15 @@ Route active_route(PyObject* state) {
     NNTAP_CHECK(PyTuple_Check(route.get()) && PyTuple_GET_SIZE(route.get()) == 3, InvalidArgument,
                 "an entry of State.routes is no (interleaver, path, locations)");
     Ref interleaver = checked(PyObject_CallNoArgs(PyTuple_GET_ITEM(route.get(), 0)));
-    if (interleaver.get() == Py_None || !is_true(attribute(interleaver.get(), names.interleaving).get()) ||
-        !is_true(attribute(interleaver.get(), names.busy).get())) {
-      continue;
-    }
+    if (interleaver.get() == Py_None) continue;
+    Ref quiet_observers = observers_where_quiet(interleaver.get());
+    if (!quiet_observers && !is_active(interleaver.get())) continue;
     PyObject* locations = PyTuple_GET_ITEM(route.get(), 2);
     NNTAP_CHECK(PyTuple_Check(locations) && PyTuple_GET_SIZE(locations) == 3, InvalidArgument,
                 "the locations of a route are no (input, skip, output)");
     return {std::move(interleaver), Ref::share(PyTuple_GET_ITEM(locations, 0)),
-            Ref::share(PyTuple_GET_ITEM(locations, 1)), Ref::share(PyTuple_GET_ITEM(locations, 2))};
+            Ref::share(PyTuple_GET_ITEM(locations, 1)), Ref::share(PyTuple_GET_ITEM(locations, 2)),
+            std::move(quiet_observers)};
   }
   return {};
 }
@@ -76,6 +98,13 @@ Ref packed(const Arguments& given) {
 // Visits the input and the skip gate. False, with nothing done, where these visits are nnsight's own.
 bool enter(const Route& route, const Arguments& given) {
   PyObject* interleaver = route.interleaver.get();
+  if (route.quiet_observers) {
+    if (const Ref seen = item(route.quiet_observers.get(), route.input.get())) {
+      interleaver::show_whole(seen.get(), packed(given).get());
+    }
+    return true;
+  }
+  if (!has_our_handle(interleaver)) return false;
   if (interleaver::is_awaited(interleaver, route.skip.get())) return false;
   if (interleaver::observers_of(interleaver, route.skip.get())) return false;
   const bool is_seen = static_cast<bool>(interleaver::observers_of(interleaver, route.input.get()));
@@ -105,6 +134,20 @@ Ref run_body(PyObject* state, PyObject* module, const Arguments& given) {
   return checked(PyObject_Vectorcall(body.get(), values, static_cast<std::size_t>(given.positional), given.keywords));
 }
 
+// Visits the output; gives it back, edited if a worker waited for it.
+Ref leave(const Route& route, Ref output) {
+  PyObject* interleaver = route.interleaver.get();
+  // Looked for anew: the run may have changed while the module's forward ran.
+  if (const Ref observers = observers_where_quiet(interleaver)) {
+    if (const Ref seen = item(observers.get(), route.output.get())) {
+      interleaver::show_whole(seen.get(), output.get());
+    }
+    return output;
+  }
+  if (interleaver::pass(interleaver, route.output.get(), output.get())) return output;
+  return checked(PyObject_CallMethodObjArgs(interleaver, names.handle, route.output.get(), output.get(), nullptr));
+}
+
 // What the module gives back, or an empty reference where nnsight has to run it.
 Ref run(const Arguments& given) {
   const Ref state = attribute(given.controller(), names.state);
@@ -112,11 +155,8 @@ Ref run(const Arguments& given) {
   if (module.get() == Py_None || has_device_hook(module.get())) return {};
   const Route route = active_route(state.get());
   if (!route.interleaver) return run_body(state.get(), module.get(), given);
-  if (!has_our_handle(route.interleaver.get()) || !enter(route, given)) return {};
-  Ref output = run_body(state.get(), module.get(), given);
-  if (interleaver::pass(route.interleaver.get(), route.output.get(), output.get())) return output;
-  return checked(
-      PyObject_CallMethodObjArgs(route.interleaver.get(), names.handle, route.output.get(), output.get(), nullptr));
+  if (!enter(route, given)) return {};
+  return leave(route, run_body(state.get(), module.get(), given));
 }
 
 PyObject* call(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* kwnames) {
@@ -131,9 +171,25 @@ PyObject* call(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* k
 
 }  // namespace
 
+void begin_quiet_run(PyObject* interleaver) {
+  end_quiet_run(interleaver);
+  Ref observers = attribute(interleaver, names.observers);
+  NNTAP_CHECK(PyDict_Check(observers.get()), InvalidArgument, "Interleaver.observers is no dict");
+  quiet_runs.push_back({Ref::share(interleaver), std::move(observers)});
+}
+
+void end_quiet_run(PyObject* interleaver) {
+  const auto mine = std::find_if(quiet_runs.begin(), quiet_runs.end(),
+                                 [=](const QuietRun& run) { return run.interleaver.get() == interleaver; });
+  if (mine == quiet_runs.end()) return;
+  const QuietRun gone = std::move(*mine);  // let go of at the end, when the list is whole again
+  quiet_runs.erase(mine);
+}
+
 void init_controller_call_type(PyObject* module) {
-  names = {interned("state"),  interned("module_ref"), interned("routes"),   interned("interleaving"), interned("busy"),
-           interned("handle"), interned("body"),       interned("__dict__"), interned("_hf_hook")};
+  names = {interned("state"),    interned("module_ref"), interned("routes"), interned("interleaving"),
+           interned("busy"),     interned("handle"),     interned("body"),   interned("__dict__"),
+           interned("_hf_hook"), interned("observers")};
   add_replacement_type(module, "nntap._core.ControllerCall", "What stands for nnsight's Controller.__call__.",
                        make_replacement<call>);
 }

@@ -14,4 +14,10 @@ namespace nntap {
 /// Every other call goes to the original.
 void init_controller_call_type(PyObject* module);
 
+/// From now on until `end_quiet_run`, or until it is begun anew, calls of modules whose trace is run by this
+/// interleaver do no more than show values to the observers that it has now, whole: for a run of one invoke whose
+/// workers have all come to their end.
+void begin_quiet_run(PyObject* interleaver);
+void end_quiet_run(PyObject* interleaver);
+
 }  // namespace nntap

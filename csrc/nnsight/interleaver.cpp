@@ -19,6 +19,22 @@ Ref rows_of(PyObject* batcher, PyObject* worker, PyObject* value) {
   return checked(PyObject_CallMethodObjArgs(batcher, names.narrow, value, group.get(), nullptr));
 }
 
+template <typename Body>
+void for_each(PyObject* observers, Body body) {
+  const Ref all = checked(PySequence_Tuple(observers));  // a cache may run Python code
+  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(all.get()); ++i) {
+    PyObject* entry = PyTuple_GET_ITEM(all.get(), i);
+    NNTAP_CHECK(PyTuple_Check(entry) && PyTuple_GET_SIZE(entry) == 3, InvalidArgument,
+                "an entry of Interleaver.observers is no (worker, cache, selected)");
+    body(PyTuple_GET_ITEM(entry, 0), PyTuple_GET_ITEM(entry, 1), PyTuple_GET_ITEM(entry, 2));
+  }
+}
+
+void observe(PyObject* cache, PyObject* selected, PyObject* value) {
+  PyObject* arguments[] = {cache, selected, value};
+  checked(PyObject_VectorcallMethod(names.observe_selected, arguments, 3, nullptr));
+}
+
 }  // namespace
 
 void init_names() {
@@ -37,9 +53,7 @@ bool is_awaited(PyObject* interleaver, PyObject* provider) {
 Ref observers_of(PyObject* interleaver, PyObject* provider) {
   const Ref observers = attribute(interleaver, names.observers);
   NNTAP_CHECK(PyDict_Check(observers.get()), InvalidArgument, "Interleaver.observers is no dict");
-  PyObject* found = PyDict_GetItemWithError(observers.get(), provider);
-  if (found == nullptr && PyErr_Occurred()) throw PythonErrorSet{};
-  return Ref::share(found);
+  return item(observers.get(), provider);
 }
 
 bool may_hold_pieces(PyObject* interleaver) {
@@ -50,24 +64,21 @@ bool may_hold_pieces(PyObject* interleaver) {
 void count_visit(PyObject* interleaver, PyObject* provider) {
   const Ref counts = attribute(interleaver, names.counts);
   NNTAP_CHECK(PyDict_Check(counts.get()), InvalidArgument, "Interleaver.counts is no dict");
-  PyObject* count = PyDict_GetItemWithError(counts.get(), provider);
-  if (count == nullptr && PyErr_Occurred()) throw PythonErrorSet{};
-  const Py_ssize_t visits = count == nullptr ? 0 : PyLong_AsSsize_t(count);
+  const Ref count = item(counts.get(), provider);
+  const Py_ssize_t visits = count ? PyLong_AsSsize_t(count.get()) : 0;
   if (visits == -1 && PyErr_Occurred()) throw PythonErrorSet{};
   checked(PyDict_SetItem(counts.get(), provider, checked(PyLong_FromSsize_t(visits + 1)).get()));
 }
 
 void show(PyObject* interleaver, PyObject* observers, PyObject* value) {
   const Ref batcher = attribute(interleaver, names.batcher);
-  const Ref all = checked(PySequence_Tuple(observers));  // a cache may run Python code
-  for (Py_ssize_t i = 0; i < PyTuple_GET_SIZE(all.get()); ++i) {
-    PyObject* entry = PyTuple_GET_ITEM(all.get(), i);
-    NNTAP_CHECK(PyTuple_Check(entry) && PyTuple_GET_SIZE(entry) == 3, InvalidArgument,
-                "an entry of Interleaver.observers is no (worker, cache, selected)");
-    const Ref rows = rows_of(batcher.get(), PyTuple_GET_ITEM(entry, 0), value);
-    PyObject* arguments[] = {PyTuple_GET_ITEM(entry, 1), PyTuple_GET_ITEM(entry, 2), rows.get()};
-    checked(PyObject_VectorcallMethod(names.observe_selected, arguments, 3, nullptr));
-  }
+  for_each(observers, [&](PyObject* worker, PyObject* cache, PyObject* selected) {
+    observe(cache, selected, rows_of(batcher.get(), worker, value).get());
+  });
+}
+
+void show_whole(PyObject* observers, PyObject* value) {
+  for_each(observers, [&](PyObject*, PyObject* cache, PyObject* selected) { observe(cache, selected, value); });
 }
 
 bool pass(PyObject* interleaver, PyObject* provider, PyObject* value) {

@@ -23,6 +23,9 @@ void count_visit(PyObject* interleaver, PyObject* provider);
 /// Gives the value to the caches that observe the location, the rows of their worker only.
 void show(PyObject* interleaver, PyObject* observers, PyObject* value);
 
+/// Gives the whole value to each of the observers.
+void show_whole(PyObject* observers, PyObject* value);
+
 /// A visit that changes nothing: counts it and shows the value to the observers, if there are any. False, with nothing
 /// done, where a worker waits or the value may be a piece: that visit is nnsight's own.
 bool pass(PyObject* interleaver, PyObject* provider, PyObject* value);

@@ -36,3 +36,5 @@ ControllerCall = _core.ControllerCall
 Handle = _core.Handle
 Hook = _core.Hook
 Recorder = _core.Recorder
+begin_quiet_run = _core.begin_quiet_run
+end_quiet_run = _core.end_quiet_run

@@ -90,20 +90,21 @@ class PathTree:
         Raises:
             IndexError: If there is none.
         """
-        entries = [child for child in self.children(path) if child.rpartition(".")[2].isdigit()]
-        name = str(index if index >= 0 else len(entries) + index)
-        try:
-            return self.child(path, name)
-        except UnknownModuleError:
-            raise IndexError(f"{path!r} has no module {index}; it has {len(entries)}") from None
+        found = self._entry(path, index)
+        if found is None:
+            raise IndexError(f"{path!r} has no module {index}; it has {len(self._entries(path))}")
+        return found
 
     def has_index(self, path: str, index: int) -> bool:
         """Whether `indexed` would find one."""
-        try:
-            self.indexed(path, index)
-        except IndexError:
-            return False
-        return True
+        return self._entry(path, index) is not None
+
+    def _entry(self, path: str, index: int) -> str | None:
+        name = join(path, str(index if index >= 0 else len(self._entries(path)) + index))
+        return name if name in self._children else self.aliases.get(name)
+
+    def _entries(self, path: str) -> list[str]:
+        return [child for child in self.children(path) if child.rpartition(".")[2].isdigit()]
 
     def other_names(self, paths: Iterable[str]) -> list[str]:
         """The names that aliases give to the paths or to what lies above them."""

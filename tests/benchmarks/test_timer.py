@@ -79,6 +79,14 @@ def test_warm_ups_run_but_are_not_counted(clock):
     assert len(clock.runs) == 4 + 3
 
 
+def test_a_brief_run_is_timed_right_after_another_of_its_kind(clock):
+    things = {"long": clock.thing("long", 1.0), "brief": clock.thing("brief", 0.01)}
+    seconds = clock.timer().measure(things, Rounds(0.0, least=3, warm_ups=1))
+    assert {name: len(values) for name, values in seconds.items()} == {"long": 3, "brief": 3}
+    assert seconds["brief"] == pytest.approx([0.01] * 3)
+    assert Counter(clock.runs) == {"long": 1 + 3, "brief": 1 + 2 * 3}
+
+
 @pytest.mark.parametrize(
     ("budget", "rounds"),
     [(0.0, 5), (60.0, 20), (1e9, 50)],
