@@ -130,3 +130,17 @@ def test_several_devices_of_data_parallel_are_refused(model: nn.Module) -> None:
     with pytest.raises(ValueError, match=r"DataParallel.*model\.module"):
         nntap.capture(parallel)
     nntap.capture(parallel.module)
+
+
+def test_what_only_loads_the_compiler_is_not_said() -> None:
+    script = """
+        import sys, warnings, torch, nntap
+        model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+        x = torch.ones(1, 2)
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            with nntap.capture(model):
+                torch.func.jvp(model, (x,), (x,))
+        print("torch._dynamo" in sys.modules, [str(w.message) for w in said if "nntap" in str(w.message)])
+    """
+    assert_script_runs(script, says="True []")

@@ -36,10 +36,17 @@ def run_as_before() -> None:
         stance, _stance = _stance, None
     if stance is not None:
         stance.__exit__(None, None, None)
-    elif "torch._dynamo" in sys.modules:
+    elif _has_compiled():
         warnings.warn(
             "torch.compile was first used inside a nntap.capture block: modules inside compiled code were not "
             "recorded. Compile before the block; captured models run eagerly.",
             RuntimeWarning,
             stacklevel=4,
         )
+
+
+def _has_compiled() -> bool:
+    """Whether torch's compiler has taken code in; parts of torch.func load it and compile nothing."""
+    utils = sys.modules.get("torch._dynamo.utils")
+    counters = getattr(utils, "counters", None)
+    return "torch._dynamo" in sys.modules and (counters is None or bool(counters["frames"]["total"]))
