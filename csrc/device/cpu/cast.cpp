@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <cstring>
 
+#include "copy/copy_bytes.hpp"
 #include "copy/dtype.hpp"
 #include "device/cpu/features.hpp"
 
@@ -99,7 +100,8 @@ void cast_portable(const void* source, void* out, std::size_t count) {
 bool has_avx2() { return cpu_features().avx2; }
 bool has_avx512() { return cpu_features().avx512; }
 
-// float32 in registers is the middle of every conversion: load<From> widens 8 or 16 elements to it, store<To> narrows.
+// float32 in registers is the middle of every conversion: load<From> widens 8 or 16 elements to it, store<To> narrows,
+// and stream<To> does so past the caches, to an aligned place.
 struct Avx2 {
   static constexpr std::size_t kLanes = 8;
   using Floats = __m256;
@@ -116,10 +118,8 @@ struct Avx2 {
     return _mm256_set_m128(high, low);
   }
   NNTAP_AVX2 static void store(float* p, Floats v) { _mm256_storeu_ps(p, v); }
-  NNTAP_AVX2 static void store(Half* p, Floats v) {
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
-  }
-  NNTAP_AVX2 static void store(BFloat* p, Floats v) {
+  NNTAP_AVX2 static __m128i narrowed(Floats v, Half) { return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
+  NNTAP_AVX2 static __m128i narrowed(Floats v, BFloat) {
     const auto bits = _mm256_castps_si256(v);
     const auto odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
     auto rounded = _mm256_add_epi32(bits, _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff)));
@@ -127,11 +127,26 @@ struct Avx2 {
     const auto nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
     rounded = _mm256_blendv_epi8(rounded, _mm256_set1_epi32(0x7fc0), nan);
     const auto packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(rounded, rounded), 0x08);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
+    return _mm256_castsi256_si128(packed);
+  }
+  NNTAP_AVX2 static __m256d low(Floats v) { return _mm256_cvtps_pd(_mm256_castps256_ps128(v)); }
+  NNTAP_AVX2 static __m256d high(Floats v) { return _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)); }
+  template <typename Narrow>
+  NNTAP_AVX2 static void store(Narrow* p, Floats v) {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrowed(v, Narrow{}));
   }
   NNTAP_AVX2 static void store(double* p, Floats v) {
-    _mm256_storeu_pd(p, _mm256_cvtps_pd(_mm256_castps256_ps128(v)));
-    _mm256_storeu_pd(p + 4, _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)));
+    _mm256_storeu_pd(p, low(v));
+    _mm256_storeu_pd(p + 4, high(v));
+  }
+  NNTAP_AVX2 static void stream(float* p, Floats v) { _mm256_stream_ps(p, v); }
+  template <typename Narrow>
+  NNTAP_AVX2 static void stream(Narrow* p, Floats v) {
+    _mm_stream_si128(reinterpret_cast<__m128i*>(p), narrowed(v, Narrow{}));
+  }
+  NNTAP_AVX2 static void stream(double* p, Floats v) {
+    _mm256_stream_pd(p, low(v));
+    _mm256_stream_pd(p + 4, high(v));
   }
 };
 
@@ -153,30 +168,67 @@ struct Avx512 {
     return _mm512_castsi512_ps(joined);
   }
   NNTAP_AVX512 static void store(float* p, Floats v) { _mm512_storeu_ps(p, v); }
-  NNTAP_AVX512 static void store(Half* p, Floats v) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
-  }
-  NNTAP_AVX512 static void store(BFloat* p, Floats v) {
+  NNTAP_AVX512 static __m256i narrowed(Floats v, Half) { return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
+  NNTAP_AVX512 static __m256i narrowed(Floats v, BFloat) {
     const auto bits = _mm512_castps_si512(v);
     const auto odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     auto rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
     rounded = _mm512_srli_epi32(rounded, 16);
     rounded = _mm512_mask_set1_epi32(rounded, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), 0x7fc0);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(rounded));
+    return _mm512_cvtepi32_epi16(rounded);
+  }
+  NNTAP_AVX512 static __m512d low(Floats v) { return _mm512_cvtps_pd(_mm512_castps512_ps256(v)); }
+  NNTAP_AVX512 static __m512d high(Floats v) {
+    return _mm512_cvtps_pd(_mm256_castsi256_ps(_mm512_extracti64x4_epi64(_mm512_castps_si512(v), 1)));
+  }
+  template <typename Narrow>
+  NNTAP_AVX512 static void store(Narrow* p, Floats v) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrowed(v, Narrow{}));
   }
   NNTAP_AVX512 static void store(double* p, Floats v) {
-    const auto high = _mm256_castsi256_ps(_mm512_extracti64x4_epi64(_mm512_castps_si512(v), 1));
-    _mm512_storeu_pd(p, _mm512_cvtps_pd(_mm512_castps512_ps256(v)));
-    _mm512_storeu_pd(p + 8, _mm512_cvtps_pd(high));
+    _mm512_storeu_pd(p, low(v));
+    _mm512_storeu_pd(p + 8, high(v));
+  }
+  NNTAP_AVX512 static void stream(float* p, Floats v) { _mm512_stream_ps(p, v); }
+  template <typename Narrow>
+  NNTAP_AVX512 static void stream(Narrow* p, Floats v) {
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(p), narrowed(v, Narrow{}));
+  }
+  NNTAP_AVX512 static void stream(double* p, Floats v) {
+    _mm512_stream_pd(p, low(v));
+    _mm512_stream_pd(p + 8, high(v));
   }
 };
+
+// Records begin on a cache line; a row in the middle of one need not.
+template <typename To>
+bool goes_past_the_caches(const To* out, std::size_t count) {
+  return count * sizeof(To) >= kStreamFromBytes && reinterpret_cast<std::uintptr_t>(out) % kCacheLine == 0;
+}
+
+// The number of elements done: all that fill registers.
+template <typename From, typename To>
+NNTAP_AVX2 std::size_t stream_avx2(const From* in, To* to, std::size_t count) {
+  std::size_t i = 0;
+  for (; i + Avx2::kLanes <= count; i += Avx2::kLanes) Avx2::stream(to + i, Avx2::load(in + i));
+  _mm_sfence();  // whoever is told of the record after this sees it
+  return i;
+}
+
+template <typename From, typename To>
+NNTAP_AVX512 std::size_t stream_avx512(const From* in, To* to, std::size_t count) {
+  std::size_t i = 0;
+  for (; i + Avx512::kLanes <= count; i += Avx512::kLanes) Avx512::stream(to + i, Avx512::load(in + i));
+  _mm_sfence();
+  return i;
+}
 
 // The tail goes through the same vector code, in a buffer, so that an element's result never depends on its place.
 template <typename From, typename To>
 NNTAP_AVX2 void cast_avx2(const void* source, void* out, std::size_t count) {
   const auto* in = static_cast<const From*>(source);
   auto* to = static_cast<To*>(out);
-  std::size_t i = 0;
+  std::size_t i = goes_past_the_caches(to, count) ? stream_avx2(in, to, count) : 0;
   for (; i + Avx2::kLanes <= count; i += Avx2::kLanes) Avx2::store(to + i, Avx2::load(in + i));
   if (i == count) return;
   From rest[Avx2::kLanes] = {};
@@ -190,7 +242,7 @@ template <typename From, typename To>
 NNTAP_AVX512 void cast_avx512(const void* source, void* out, std::size_t count) {
   const auto* in = static_cast<const From*>(source);
   auto* to = static_cast<To*>(out);
-  std::size_t i = 0;
+  std::size_t i = goes_past_the_caches(to, count) ? stream_avx512(in, to, count) : 0;
   for (; i + Avx512::kLanes <= count; i += Avx512::kLanes) Avx512::store(to + i, Avx512::load(in + i));
   if (i == count) return;
   From rest[Avx512::kLanes] = {};

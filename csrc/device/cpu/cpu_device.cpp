@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "copy/copy_bytes.hpp"
 #include "copy/dtype.hpp"
 #include "device/cpu/cast.hpp"
 
@@ -22,7 +23,7 @@ void gather_items(const char* source, std::int64_t stride, char* out, std::size_
 // `stride` in elements. A run of neighbours is one memcpy.
 void gather_run(const char* source, std::int64_t stride, char* out, std::size_t count, std::size_t item) {
   if (stride == 1) {
-    std::memcpy(out, source, count * item);
+    copy_bytes(out, source, count * item);
     return;
   }
   switch (item) {

@@ -1,8 +1,8 @@
 #include "device/cuda/staging.hpp"
 
 #include <algorithm>
-#include <cstring>
 
+#include "copy/copy_bytes.hpp"
 #include "device/cuda/edges.hpp"
 #include "device/cuda/lane.hpp"
 #include "device/cuda/settings.hpp"
@@ -18,7 +18,7 @@ void copy_out(const Staging::Work& work) {
   std::size_t bytes = 0;
   for (const Part& part : work.parts) bytes += part.bytes;
   const LoggedScope logged("copy out of staging", bytes);
-  for (const Part& part : work.parts) std::memcpy(part.to, part.from, part.bytes);
+  for (const Part& part : work.parts) copy_bytes(part.to, part.from, part.bytes);
 }
 
 }  // namespace
