@@ -63,7 +63,7 @@ def _headlines() -> Iterator[Case]:
         targets={ON_NNTAP: 0.6, CAPTURE: 0.35},
         headline=True,
         quick=True,
-        budget_seconds=10.0,
+        budget_seconds=20.0,
     )
     yield Case(
         key="blocks-all-float16",
@@ -73,7 +73,7 @@ def _headlines() -> Iterator[Case]:
         contestants=HEADLINERS,
         targets={ON_NNTAP: 0.35, CAPTURE: 0.35},
         headline=True,
-        budget_seconds=10.0,
+        budget_seconds=20.0,
     )
     yield Case(
         key="blocks-layers-float16",
