@@ -10,8 +10,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import compare, instructions, pictures, report, results, run, tables
-from benchmarks.cases import CASES, Case
+from benchmarks import compare, instructions, pictures, report, results, run, tables, timeline
+from benchmarks.cases import CASES, Case, find
 from benchmarks.models import Unsuited
 from benchmarks.worker import Settings
 
@@ -41,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     counted = commands.add_parser("instructions", help="instructions a recorded module costs, counted by valgrind")
     counted.add_argument("--out", type=Path, help="also write them as JSON")
     counted.set_defaults(do=_instructions)
+    timed = commands.add_parser("timeline", help="one recorded run on a time axis: compute, snapshots, copies, waits")
+    _add_timeline_options(timed)
+    timed.set_defaults(do=_timeline)
     table = commands.add_parser("table", help="write the README's table from the committed results")
     table.set_defaults(do=_table)
     options = parser.parse_args(arguments)
@@ -62,6 +65,22 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--processes", type=int, help=f"processes to measure each case in (default: {PROCESSES}; 1 with --quick)"
     )
+
+
+def _add_timeline_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--case", default=timeline.DEFAULT_CASE, help="what is run and recorded (default: %(default)s)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--threads", type=int, help="threads of torch (default: torch's own choice)")
+    parser.add_argument(
+        "--warm-ups",
+        type=int,
+        default=timeline.WARM_UPS,
+        help="runs before; 0 shows a first run (default: %(default)s)",
+    )
+    parser.add_argument("--out", type=Path, default=Path("timeline.json"), help="where to write what was measured")
+    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="measure nothing: draw this one")
+    parser.add_argument("--plot", type=Path, metavar="PNG", help="also draw it")
+    parser.add_argument("--trace", type=Path, metavar="JSON", help="also write it for https://ui.perfetto.dev")
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -151,6 +170,34 @@ def _instructions(options: argparse.Namespace) -> int:
     if options.out is not None:
         results.save(instructions.as_json(found), options.out)
     return 0
+
+
+def _timeline(options: argparse.Namespace) -> int:
+    try:
+        measured = results.load(options.source or _measured_timeline(options))
+    except Unsuited as reason:
+        print(f"skipped: {reason}")
+        return 0
+    if options.plot is not None:
+        pictures.save(pictures.by_time(measured), options.plot)
+        print(f"written: {options.plot}")
+    if options.trace is not None:
+        timeline.write_trace(measured, options.trace)
+        print(f"written: {options.trace}")
+    complaints = list(timeline.complaints(measured))
+    for complaint in complaints:
+        print(f"WRONG  {complaint}", file=sys.stderr)
+    return 1 if complaints else 0
+
+
+def _measured_timeline(options: argparse.Namespace) -> Path:
+    known = [case.key for case in CASES if options.device in case.devices]
+    if options.case not in known:
+        raise SystemExit(f"--case {options.case} is not a case. These are: {', '.join(known)}")
+    measured = timeline.measure(find(options.case), options.device, options.threads, options.warm_ups)
+    results.save(measured, options.out)
+    print(f"written: {options.out}")
+    return Path(options.out)
 
 
 def _table(options: argparse.Namespace) -> int:

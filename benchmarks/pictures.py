@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.contestants import BARE, CAPTURE, NNSIGHTS, ON_NNTAP, OURS
-from benchmarks.show import milliseconds
+from benchmarks.show import milliseconds, size
+from benchmarks.timeline import Span, lanes
 
 OUR_COLOUR, NNSIGHT_COLOUR, OTHER_COLOUR = "#0b6e4f", "#c1440e", "#8a8f98"
 MOST_PANELS = 6
@@ -17,11 +19,21 @@ IN_SCATTER = {
     "hooks with a copy": (OTHER_COLOUR, "x"),
     "hooks with pinned copies": ("#3d5a80", "D"),
 }
+OF_KIND = {
+    "run": "#444a54",
+    "compute": OTHER_COLOUR,
+    "compute on the GPU": OTHER_COLOUR,
+    "snapshot": OUR_COLOUR,
+    "copies": "#3d5a80",
+    "waits": NNSIGHT_COLOUR,
+    "other": "#7a5c99",
+}
+LEAST_LABELLED = 0.03
+"""Of the run's length: what a shorter span is called has no room in it."""
 
 
 def draw(result: dict[str, Any], folder: Path, stem: str) -> list[Path]:
     """Draws every picture that the result has figures for; returns the files."""
-    folder.mkdir(parents=True, exist_ok=True)
     made = []
     for name, figure in (
         ("contestants", by_contestant(result)),
@@ -30,9 +42,14 @@ def draw(result: dict[str, Any], folder: Path, stem: str) -> list[Path]:
     ):
         if figure is not None:
             path = folder / f"{stem}-{name}.png"
-            figure.savefig(path, dpi=110)
+            save(figure, path)
             made.append(path)
     return made
+
+
+def save(figure: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
 
 
 def by_contestant(result: dict[str, Any]) -> Any | None:
@@ -122,6 +139,44 @@ def by_steps(result: dict[str, Any]) -> Any | None:
     axes.set_title("What a step costs, by the number of steps", loc="left", fontweight="bold")
     figure.supxlabel(_machine(result), fontsize=8, color="#666666")
     return figure
+
+
+def by_time(timeline: dict[str, Any]) -> Any:
+    """Lanes: what each thread did when, with the time and the bytes of each lane, and of each span that has room."""
+    rows = lanes(timeline)
+    figure = _figure(14, 1.2 + 0.75 * len(rows))
+    axes = figure.subplots()
+    for row, ((kind, _), spans) in enumerate(rows.items()):
+        _lane(axes, row, spans, OF_KIND[kind], LEAST_LABELLED * timeline["length_ns"])
+    names = [f"{kind} ({thread})\n{len(spans)}: {_cost(spans)}" for (kind, thread), spans in rows.items()]
+    axes.set_yticks(range(len(rows)), names)
+    axes.invert_yaxis()
+    axes.set_xlim(0, timeline["length_ns"] / 1e6)
+    axes.set_xlabel("ms since the run began", fontsize=8)
+    axes.tick_params(labelsize=8)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.suptitle(f"One recorded run: {timeline['title']}", fontweight="bold")
+    figure.supxlabel(_machine(timeline), fontsize=8, color="#666666")
+    return figure
+
+
+def _lane(axes: Any, row: int, spans: Sequence[Span], colour: str, least_labelled: float) -> None:
+    bars = [(span.begin_ns / 1e6, (span.end_ns - span.begin_ns) / 1e6) for span in spans]
+    shades = [(colour, 1.0 if index % 2 else 0.8) for index in range(len(spans))]  # neighbours touch
+    # The edge keeps a bar in sight that is narrower than a pixel.
+    axes.broken_barh(bars, (row - 0.4, 0.8), facecolors=shades, edgecolors="face", linewidth=0.6)
+    for span in spans:
+        if span.end_ns - span.begin_ns >= least_labelled:
+            middle = (span.begin_ns + span.end_ns) / 2e6
+            text = "\n".join([".".join(span.name.split(".")[-2:]), *_cost([span]).split(", ")])
+            axes.text(middle, row, text, ha="center", va="center", fontsize=6, color="white", clip_on=True)
+
+
+def _cost(spans: Sequence[Span]) -> str:
+    """The time and the bytes of these together."""
+    took = milliseconds(sum(span.end_ns - span.begin_ns for span in spans) / 1e9)
+    count = sum(span.bytes for span in spans)
+    return f"{took}, {size(count)}" if count else took
 
 
 def _figure(width: float, height: float) -> Any:
