@@ -2,6 +2,7 @@
 #include <pybind11/stl.h>
 
 #include "device/cpu/cast.hpp"
+#include "device/cpu/torch_threads.hpp"
 #include "device/cuda/kernels/cubins.hpp"
 #include "device/registry.hpp"
 #include "module/bind.hpp"
@@ -27,6 +28,7 @@ py::dict build_info() {
   out["compiler"] = kCompiler;
   out["dlpack"] = text(DLPACK_MAJOR_VERSION, ".", DLPACK_MINOR_VERSION);
   out["cpu_casts"] = cast_flavour();
+  out["cpu_threads"] = torch_threads();
   out["devices"] = names;
   out["cuda_architectures"] = cuda::architecture_names();
   return out;

@@ -145,7 +145,11 @@ def _core() -> list[Check]:
             f"{info['version']}, {info['compiler']}, DLPack {info['dlpack']}",
             needed=True,
         ),
-        Check("CPU features", "ok", f"casts use {info['cpu_casts']}"),
+        Check(
+            "CPU features",
+            "ok",
+            f"casts use {info['cpu_casts']}, large copies {info['cpu_threads']} of torch's threads",
+        ),
         Check("devices", "ok", ", ".join(info["devices"])),
     ]
 
