@@ -85,13 +85,17 @@ py::dict cuda_info() {
   return out;
 }
 
+// In a forked process the engine's threads and its hold on the devices are missing: there is nothing to give back, and
+// nobody to wait for.
 std::size_t trim() {
+  if (forked()) return 0;
   std::size_t freed = PinnedPool::instance().trim();
   for (const auto& lane : open_lanes()) freed += lane->trim();
   return freed;
 }
 
 void stop() {
+  if (forked()) return;
   Staging::instance().stop();
   PinnedPool::instance().stop();
 }

@@ -247,6 +247,31 @@ with simulated(pace="never", check=False):
 print("done")
 """
 
+# The staging threads are not in the child, and its exit runs what ends the engine.
+ENDS_AS_USUAL = """
+import os, sys, torch, nntap
+from torch import nn
+from nntap.testing import simulator
+simulation = simulator.simulated(check=False)
+simulation.__enter__()
+class Gives(nn.Module):
+    def forward(self): return torch.ones(1 << 20)
+nntap.set_limits(pinned_bytes=32 << 20)
+model, caches = Gives(), []
+for _ in range(20):
+    with nntap.capture(model) as cache: model()
+    caches.append(cache)
+child = os.fork()
+if child == 0:
+    with nntap.capture(nn.Identity()): pass
+    nntap.trim()
+    assert nntap.pool_stats()["devices"] == []
+    sys.exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert nntap.pool_stats()["devices"] != []
+print("done")
+"""
+
 LEAVES = """
 import torch, nntap
 from torch import nn
@@ -261,7 +286,9 @@ print("done")
 """
 
 
-@pytest.mark.parametrize("script", [FORKS, LEAVES], ids=["fork", "exit with copies under way"])
+@pytest.mark.parametrize(
+    "script", [FORKS, ENDS_AS_USUAL, LEAVES], ids=["fork", "exit of a fork", "exit with copies under way"]
+)
 def test_processes_fork_and_end(script: str) -> None:
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=os.environ)
     assert (run.returncode, run.stdout) == (0, "done\n"), run.stderr

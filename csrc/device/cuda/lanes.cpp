@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "device/cuda/pinned_pool.hpp"
+#include "device/cuda/platform.hpp"
 #include "support/error.hpp"
 
 namespace nntap::cuda {
@@ -38,6 +39,7 @@ std::shared_ptr<Lane> lane_of(const Platform& platform, int device, DLDevice as)
 }
 
 std::vector<std::shared_ptr<Lane>> open_lanes() {
+  if (forked()) return {};
   std::lock_guard<std::mutex> lock(lanes().mutex);
   std::vector<std::shared_ptr<Lane>> open;
   for (const auto& [device, lane] : lanes().by_device) {
@@ -47,6 +49,7 @@ std::vector<std::shared_ptr<Lane>> open_lanes() {
 }
 
 void close_lanes() {
+  if (forked()) return;
   std::map<int, std::shared_ptr<Lane>> closing;
   {
     std::lock_guard<std::mutex> lock(lanes().mutex);
