@@ -41,6 +41,10 @@ class LoggedScope {
   LoggedScope& operator=(const LoggedScope&) = delete;
   ~LoggedScope();
 
+  void add_bytes(std::size_t bytes) {
+    if (on_) event_.bytes += bytes;
+  }
+
  private:
   LoggedEvent event_;
   bool on_;

@@ -121,6 +121,7 @@ def test_on_a_simulated_gpu_copies_and_waits_have_lanes(pinned):
     lanes = timeline.lanes(measured)
     assert {"snapshot", "copies", "waits"} <= {kind for kind, _ in lanes}
     assert ("copies", "thread 1") in lanes or pinned
+    assert bytes_of(measured, "launch gathers") == measured["stats"]["bytes_moved"]
     assert bytes_of(measured, "enqueue copy") == measured["stats"]["bytes_moved"]
     assert bytes_of(measured, "copy out of staging") == (0 if pinned else measured["stats"]["bytes_moved"])
     assert list(timeline.complaints(measured)) == []

@@ -125,13 +125,14 @@ bool Lane::submit(std::vector<Pending>& work, std::size_t& next) {
   check_usable();
   const ContextScope scope(driver_, context_);
   const Stream stream = work[next].stream;
-  const LoggedScope logged("launch gathers", work[next].record->nbytes);
+  LoggedScope logged("launch gathers", 0);
   Batch batch(*launcher_, stream);
   for (; next < work.size() && work[next].lane.get() == this && work[next].stream == stream; ++next) {
     if (!place(work[next], batch)) {
       batch.launch();
       return false;
     }
+    logged.add_bytes(work[next].record->nbytes);
   }
   batch.launch();
   return true;
