@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 from nntap import _core
@@ -11,6 +14,7 @@ from nntap.options import Options
 from nntap.testing.simulator import simulated
 
 LEFT = 96 << 10  # bytes
+SPARE = 16 << 10
 
 
 class Ballast:
@@ -35,6 +39,30 @@ class Ballast:
         if self._record is not None:
             self._record = None
             set_limits(pinned_bytes=self._usual)
+
+
+@contextmanager
+def tight_host(left: int, wait_seconds: float) -> Iterator[list[torch.Tensor]]:
+    """Within it, records find little room in ordinary host memory: what finds none stalls, and then fails.
+
+    Yields records that whoever wants to end a stall may drop.
+
+    Args:
+        left: Bytes of it.
+        wait_seconds: How long a stall may last.
+    """
+    usual = pool_stats()
+    _core.trim()
+    spare = [_recorded(SPARE) for _ in range(8)]
+    ballast = _recorded(usual["slab_bytes"] - len(spare) * SPARE - left)
+    try:
+        most = max(pool_stats()["reserved_bytes"], usual["slab_bytes"])
+        set_limits(host_bytes=most, wait_seconds=wait_seconds)
+        yield spare
+    finally:
+        spare.clear()
+        set_limits(host_bytes=usual["limit_bytes"], wait_seconds=usual["wait_seconds"])
+        del ballast
 
 
 def _recorded(nbytes: int) -> torch.Tensor:

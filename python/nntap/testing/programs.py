@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from nntap.core import OUTPUT
-from nntap.errors import CudaError, HostMemoryError
 from nntap.memory import trim
 from nntap.options import Options
 from nntap.testing.memory import DTYPES, FLOATS, LOOKS, MOST, Buffer, Piece, each, pieces_of, some_values
@@ -19,7 +18,6 @@ from nntap.testing.simulator import Simulator, Stream
 from nntap.testing.watch import Watch, require_equal
 
 MODULES = 8
-TYPED = (CudaError, HostMemoryError)  # what the library may raise when the driver fails, or memory runs out
 
 
 class Stop(Exception):
@@ -62,14 +60,17 @@ class Program:
         random: Decides everything.
         devices: How many devices it uses.
         chunk_bytes: The engine's chunks, so that sizes lie around theirs.
-        failing: Whether driver calls fail: then typed errors may come from anywhere, and records be lost.
+
+    Attributes:
+        tolerated: What the library may raise from anywhere, and lose records: errors of a driver that fails, or of
+            memory that runs out.
     """
 
-    def __init__(self, sim: Simulator, random: Random, *, devices: int, chunk_bytes: int, failing: bool) -> None:
+    def __init__(self, sim: Simulator, random: Random, *, devices: int, chunk_bytes: int) -> None:
         self.sim = sim
         self.random = random
         self.chunk_bytes = chunk_bytes
-        self.failing = failing
+        self.tolerated: tuple[type[Exception], ...] = ()
         self.modules = 1
         self.floats = random.random() < 0.6  # alone: then captures may cast, without torch's help
         self.streams = {device: self._some_streams(device) for device in range(devices)}
@@ -96,7 +97,7 @@ class Program:
             self._round()
         for watch in self.watches + self.stopped:
             watch.stop()
-            watch.read_all(self.failing)
+            watch.read_all(self.tolerated)
 
     def check(self) -> None:
         """Compares again all that was read, and what the model's own memory holds. Everything must have run.
@@ -136,13 +137,8 @@ class Program:
         while self.random.random() < 0.7:
             self._tolerate(self._watch)
         for _ in range(self.random.randint(1, 2)):
-            try:
+            with suppress(Stop, *self.tolerated):
                 self._call(self.model)
-            except Stop:
-                pass
-            except TYPED:
-                if not self.failing:
-                    raise
             self._between()
         while self.watches and self.random.random() < 0.8:
             self._tolerate(self._stop_watch)
@@ -154,11 +150,8 @@ class Program:
             self._tolerate(self.random.choice(actions))
 
     def _tolerate(self, action: Callable[[], None]) -> None:
-        try:
+        with suppress(*self.tolerated):
             action()
-        except TYPED:
-            if not self.failing:
-                raise
 
     # ---- the model ----
 
@@ -174,7 +167,7 @@ class Program:
             for stream in self.current.values():
                 entered.enter_context(stream)
             for watch in self.watches:
-                watch.takes(module, each(self.args, lambda piece: piece.truth))
+                watch.takes(module, (each(self.args, lambda piece: piece.truth), {}))
             self.running.append(module)
             try:
                 module(*each(self.args, lambda piece: piece.tensor))
@@ -299,7 +292,7 @@ class Program:
             "include_inputs": inputs,
             "include_output": not inputs or random.random() < 0.7,
         }
-        self.watches.append(Watch(self.model, some, options))
+        self.watches.append(Watch.start(self.model, some, options))
 
     def _trim(self) -> None:
         trim()
