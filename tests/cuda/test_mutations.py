@@ -45,7 +45,7 @@ def test_a_process_that_dies_or_hangs_shows_the_edge_and_the_next_gets_a_new_one
     monkeypatch.setattr(mutations, "HANG_SECONDS", 5.0 if "sleep" in end else 60.0)
     monkeypatch.setattr(mutations, "_serve", {"os.abort()": _abort, "time.sleep(600)": _hang}[end])
     shown: list[Result] = []
-    run_mutations(["record_landed"], 0, 3, shown.append)
+    run_mutations(["record_landed"], range(3), shown.append)
     assert [result.edge for result in shown] == ["", "record_landed"]
     assert all(result.shown_by is not None and result.schedules == 1 for result in shown)
 
@@ -74,3 +74,25 @@ def test_a_seed_gives_one_schedule(monkeypatch: pytest.MonkeyPatch) -> None:
     schedules.run_schedule(7)
     schedules.run_schedule(7)
     assert made[0] == made[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "edges"),
+    [
+        (
+            "reader",
+            ["copy_waits_for_gathers", "record_landed", "reader_waits_for_landing", "staging_waits_for_landing"],
+        ),
+        (
+            "model",
+            ["reader_flushes", "reader_waits_for_landing", "gathers_wait_for_chunk", "staging_waits_for_landing"],
+        ),
+        (
+            "trace",
+            ["reader_flushes", "reader_waits_for_landing", "gathers_wait_for_chunk", "staging_waits_for_landing"],
+        ),
+    ],
+)
+def test_each_kind_of_schedule_alone_misses_edges(kind: str, edges: list[str]) -> None:
+    assert main(["--kind", kind, "--budget", "60", *edges]) == 0

@@ -1,9 +1,9 @@
 """Takes each ordering edge out of the CUDA engine, one at a time, and shows that the random schedules notice.
 
-    python -m nntap.testing.mutations [--budget N] [--seed N] [EDGE ...]
+    python -m nntap.testing.mutations [--budget N] [--seed N] [--kind KIND] [EDGE ...]
 
 Prints a table and exits with 1 if an edge is not missed within its budget of schedules, or if the engine as it is
-fails one. Seeds make it repeatable, but for the few schedules that use threads.
+fails one. Seeds make it repeatable, but for the few schedules whose threads run freely.
 """
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ import multiprocessing
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from nntap import _core
 from nntap.errors import CudaError
-from nntap.testing.schedules import Leak, run_schedules
+from nntap.testing.schedules import Kind, Leak, kind_of, run_schedules
 from nntap.testing.watch import WrongValue
 
 BUDGET = 2000
@@ -56,10 +57,10 @@ class Worker:
         self._process.start()
         theirs.close()
 
-    def run(self, edge: str, seed: int, budget: int) -> Result:
-        """Runs schedules without that edge, from that seed on, until one fails. The worker may be dead afterwards."""
-        self._ours.send((edge, seed, budget))
-        done = 0
+    def run(self, edge: str, seeds: Sequence[int]) -> Result:
+        """Runs schedules without that edge until one fails. The worker may be dead afterwards."""
+        self._ours.send((edge, seeds))
+        done, budget = 0, len(seeds)
         try:
             while self._ours.poll(HANG_SECONDS):
                 shown_by = self._ours.recv()
@@ -85,14 +86,14 @@ class Worker:
 def _serve(pipe: Connection) -> None:
     torch.set_num_threads(1)
     while True:
-        edge, seed, budget = pipe.recv()
+        edge, seeds = pipe.recv()
         _core.testing.remove_edge(edge)
-        _hunt(pipe, range(seed, seed + budget))
+        _hunt(pipe, seeds)
         _core.testing.remove_edge("")
         gc.collect()  # an error holds what the schedule recorded
 
 
-def _hunt(pipe: Connection, seeds: range) -> None:
+def _hunt(pipe: Connection, seeds: Sequence[int]) -> None:
     for error in run_schedules(seeds):
         pipe.send(None if error is None else _described(error))
         if error is not None:
@@ -111,13 +112,12 @@ def _described(error: BaseException) -> str:
     return f"{kind}: {first}" if kind else first
 
 
-def run_mutations(edges: Iterable[str], seed: int, budget: int, show: Callable[[Result], None]) -> list[Result]:
+def run_mutations(edges: Iterable[str], seeds: Sequence[int], show: Callable[[Result], None]) -> list[Result]:
     """The engine as it is, and then without each of the edges.
 
     Args:
         edges: Names from `EDGES`.
-        seed: Of the first schedule; each that follows has the next.
-        budget: The most schedules for each.
+        seeds: Of the schedules that each gets at most.
         show: Called with each result as soon as it is there.
     """
     results = []
@@ -126,7 +126,7 @@ def run_mutations(edges: Iterable[str], seed: int, budget: int, show: Callable[[
         for edge in ("", *edges):
             if not worker.alive:
                 worker = Worker()
-            results.append(worker.run(edge, seed, budget))
+            results.append(worker.run(edge, seeds))
             show(results[-1])
     finally:
         worker.close()
@@ -138,11 +138,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("edges", nargs="*", metavar="EDGE", help=f"all where not given: {', '.join(EDGES)}")
     parser.add_argument("--budget", type=int, default=BUDGET, help="most schedules for each (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the first schedule (default %(default)s)")
+    parser.add_argument("--kind", choices=get_args(Kind), help="only schedules of this kind (default: all kinds)")
     given = parser.parse_args(arguments)
     unknown = [edge for edge in given.edges if edge not in EDGES]
     if unknown:
         parser.error(f"the engine has no ordering edge {unknown[0]!r}: give some of {', '.join(EDGES)}")
-    results = run_mutations(given.edges or EDGES, given.seed, given.budget, _print_progress)
+    fitting = (seed for seed in count(given.seed) if given.kind in (None, kind_of(seed)))
+    results = run_mutations(given.edges or EDGES, list(islice(fitting, given.budget)), _print_progress)
     _print_table(results)
     wrong = [result for result in results if not result.right]
     for result in wrong:
