@@ -414,18 +414,18 @@ def test_a_dtensor_is_recorded_by_its_local_part() -> None:
         warnings.simplefilter("ignore")
         import torch, torch.distributed as dist
         from helpers import record
-        from torch.distributed.tensor import Replicate, Shard, distribute_tensor, init_device_mesh
+        from torch.distributed.tensor import DTensor, Replicate, Shard, init_device_mesh
         from torch.testing._internal.distributed.fake_pg import FakeStore
         dist.init_process_group("fake", store=FakeStore(), rank=0, world_size=1)
         mesh = init_device_mesh("cpu", (1,))
         tensor = torch.randn(4, 3)
         for placement in (Shard(0), Replicate()):
-            whole = distribute_tensor(tensor.clone(), mesh, [placement])
+            whole = DTensor.from_local(tensor.clone(), mesh, [placement])
             read, stats = record(whole)
             whole.to_local().zero_()
             assert type(read) is torch.Tensor and torch.equal(read, tensor) and not read.requires_grad
             assert stats.slow == {"tensor subclass": 1}, stats
-        half, _ = record(distribute_tensor(tensor, mesh, [Shard(0)]), dtype="float16")
+        half, _ = record(DTensor.from_local(tensor, mesh, [Shard(0)]), dtype="float16")
         assert torch.equal(half, tensor.half())
         dist.destroy_process_group()
         print("done")
