@@ -83,6 +83,7 @@ class Program:
         self.watches: list[Watch] = []  # running
         self.stopped: list[Watch] = []
         self.loose: list[tuple[Any, list[torch.Tensor]]] = []  # recorders that no capture closes, with the truth
+        self.overtaking: list[tuple[torch.Tensor, torch.Tensor]] = []  # records, and what they must be
         self.model = Step(self, 3)
 
     def run(self) -> None:
@@ -107,12 +108,14 @@ class Program:
         """
         for watch in self.watches + self.stopped:
             watch.check_kept()
+        for record, truth in self.overtaking:
+            require_equal("a record in memory of others that were dropped", record, truth)
         for buffer in self.buffers:
             require_equal("memory of the model", buffer.tensor, buffer.truth)
 
     def forget(self) -> None:
         """Drops all that it holds."""
-        for held in (self.watches, self.stopped, self.loose, self.pieces, self.buffers):
+        for held in (self.watches, self.stopped, self.loose, self.overtaking, self.pieces, self.buffers):
             held.clear()
         for module in self.model.modules():
             object.__setattr__(module, "program", None)
@@ -145,7 +148,7 @@ class Program:
 
     def _between(self) -> None:
         actions = [self._read, self._stop_watch, self._drop_watch, self._loosen, self._end_loose, self._upload]
-        actions += [self._round_trip, self._free, *[self._trim] * (self.random.random() < 0.02)]
+        actions += [self._round_trip, self._overtake, self._free, *[self._trim] * (self.random.random() < 0.02)]
         for _ in range(self.random.randrange(6)):
             self._tolerate(self.random.choice(actions))
 
@@ -343,8 +346,23 @@ class Program:
         record, truth = self._recorded_now(there)
         require_equal("a record behind a round trip", record, truth)
 
-    def _recorded_now(self, stream: Stream) -> tuple[torch.Tensor, torch.Tensor]:
-        buffer = self._new_buffer(stream)
+    def _overtake(self) -> None:
+        """Records are dropped on their way to the host, and the next one gets their memory."""
+        stream = self.random.choice(self.random.choice(list(self.streams.values())))
+        first = self._new_buffer(stream)
+        for _ in range(3):
+            recorder = Options.check("cpu", None, True, True, False).recorder(1)
+            with stream:
+                recorder.record(OUTPUT, self._buffer_like(first).tensor)
+            recorder.close()
+            del recorder
+        self.overtaking.append(self._recorded_now(stream, first))
+
+    def _buffer_like(self, other: Buffer) -> Buffer:
+        return self._buffer_of(some_values(self.random, other.truth.numel(), other.truth.dtype), other.stream)
+
+    def _recorded_now(self, stream: Stream, buffer: Buffer | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        buffer = buffer or self._new_buffer(stream)
         recorder = Options.check("cpu", None, True, True, False).recorder(1)
         with stream:
             recorder.record(OUTPUT, buffer.tensor)
