@@ -16,6 +16,7 @@ import torch
 
 import nntap
 from nntap import cli, doctor
+from nntap.testing import simulated
 
 
 def found(checks: list[doctor.Check]) -> dict[str, doctor.Check]:
@@ -111,6 +112,7 @@ def test_a_torch_that_is_too_old_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     )
     assert by_name["DLPack exchange API"].status == "missing"
     assert "torch 2.9.1+cu128 has no" in by_name["DLPack exchange API"].found
+    assert by_name["capture"].mend == "mend torch first"
     assert doctor.exit_code(checks) == 1
 
 
@@ -206,3 +208,23 @@ def test_importing_the_command_line_imports_nothing_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr
+
+
+def test_a_gpu_is_told_with_its_kernel_and_its_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor._gb_per_s("cpu") > 0
+    monkeypatch.setattr(doctor, "_gb_per_s", {"cuda:0": 12.34}.__getitem__)
+    with simulated():
+        (driver, gpu, link) = doctor._gpu()
+        assert (driver.name, gpu.name, link.name) == ("GPU driver", "GPU 0", "link of GPU 0")
+        assert "compute capability 9.0, kernel sm_90" in gpu.found
+        assert link.status == "missing" or torch.cuda.is_available()
+        assert "has no CUDA" in link.found or torch.cuda.is_available()
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        assert doctor._link(0) == doctor.Check("link of GPU 0", "ok", "records arrive at 12.3 GB/s")
+
+
+def test_a_gpu_without_a_kernel_is_told_without_its_link() -> None:
+    with simulated(compute_capability=(5, 2)):
+        gpu = doctor._gpu()[1]
+        assert (gpu.name, gpu.status) == ("GPU 0", "broken")
+        assert len(doctor._gpu()) == 2

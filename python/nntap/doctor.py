@@ -11,6 +11,7 @@ import importlib.util
 import platform
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TextIO
@@ -156,11 +157,11 @@ def _core() -> list[Check]:
 
 def _capture() -> list[Check]:
     """A real capture, compared with what the module gave back."""
-    try:
-        torch = _import_torch()
-    except Exception:
+    if any(check.status != "ok" for check in (*_torch(), *_exchange_api())):
         return [Check("capture", "broken", "not tried: it needs torch", "mend torch first", needed=True)]
     import nntap
+
+    torch = _import_torch()
 
     model = torch.nn.Sequential(torch.nn.Linear(8, 8), torch.nn.ReLU(inplace=True))
     torch.nn.init.constant_(model[0].weight, -1.0)  # below zero: the ReLU writes over all that the record is of
@@ -211,7 +212,33 @@ def _gpu() -> list[Check]:
         found = f"{device['name']}, compute capability {capability}, kernel {device['kernel']}"
         status: Status = "broken" if device["kernel"] == "none" else "ok"
         checks.append(Check(f"GPU {number}", status, found, "its tensors are recorded by torch's own copies"))
+        if status == "ok":
+            checks.append(_link(number))
     return checks
+
+
+def _link(number: int) -> Check:
+    """How fast records come from a GPU, by the second recording of a tensor."""
+    torch = _import_torch()
+    name = f"link of GPU {number}"
+    if not torch.cuda.is_available():
+        return Check(name, "missing", f"torch {torch.__version__} has no CUDA", "install a CUDA build of torch")
+    return Check(name, "ok", f"records arrive at {_gb_per_s(f'cuda:{number}'):.1f} GB/s")
+
+
+def _gb_per_s(device: str) -> float:
+    """10^9 bytes a second, from a module's call to the complete record of 64 MiB."""
+    import nntap
+
+    torch = _import_torch()
+    model, tensor = torch.nn.Identity(), torch.zeros(64 << 20, dtype=torch.uint8, device=device)
+    for _ in range(2):  # the first time takes memory and pins it
+        with nntap.capture(model) as cache:
+            begin = time.perf_counter()
+            model(tensor)
+            record = cache[""].output
+            seconds = time.perf_counter() - begin
+    return float(record.nbytes / seconds / 1e9)
 
 
 def _nnsight() -> list[Check]:
