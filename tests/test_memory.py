@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import gc
+import signal
 import subprocess
 import sys
 import threading
@@ -308,6 +309,7 @@ def test_garbage_is_collected_before_anybody_waits(limited: int) -> None:
 
 
 def test_ctrl_c_ends_a_stall(limited: int) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
     nntap.set_limits(wait_seconds=300)
     held = recorded(24)
     model = Give(lambda: filled(16))
@@ -333,6 +335,7 @@ def test_ctrl_c_ends_a_stall(limited: int) -> None:
         run()
     thread.join()
     gc.unfreeze()
+    signal.signal(signal.SIGINT, before)
     assert hooks_of(model) == []
     del held
 
