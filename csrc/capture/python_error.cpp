@@ -55,6 +55,12 @@ bool is_true(PyObject* value) {
   return answer != 0;
 }
 
+Py_ssize_t as_number(PyObject* value) {
+  const Py_ssize_t number = PyLong_AsSsize_t(value);
+  if (number == -1 && PyErr_Occurred()) throw PythonErrorSet{};
+  return number;
+}
+
 PyObject* interned(const char* text) { return checked(PyUnicode_InternFromString(text)).release(); }
 
 void set_error_classes(PyObject* host_memory, PyObject* cuda) noexcept {

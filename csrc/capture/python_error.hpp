@@ -14,6 +14,7 @@ void checked(int result);
 Ref attribute(PyObject* owner, PyObject* name);
 Ref item(PyObject* dict, PyObject* key);  // empty where there is none
 bool is_true(PyObject* value);
+Py_ssize_t as_number(PyObject* value);
 
 /// An owned reference to the one string of this text.
 PyObject* interned(const char* text);

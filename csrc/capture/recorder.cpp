@@ -321,12 +321,6 @@ namespace {
 
 // ---- the Python type ----
 
-Py_ssize_t as_number(PyObject* value) {
-  const Py_ssize_t number = PyLong_AsSsize_t(value);
-  if (number == -1 && PyErr_Occurred()) throw PythonErrorSet{};
-  return number;
-}
-
 // From (type, index), as DLPack numbers them.
 DLDevice as_device(PyObject* pair) {
   int type = 0, index = 0;

@@ -112,16 +112,9 @@ Ref dict_of(PyObject* module) {
   return dict;
 }
 
-// Borrowed; null where there is none.
-PyObject* standing_in(PyObject* dict) {
-  PyObject* found = PyDict_GetItemWithError(dict, slot_name);
-  if (found == nullptr && PyErr_Occurred()) throw PythonErrorSet{};
-  return found;
-}
-
 void tap_module(PyObject* module, PyObject* recorder, Py_ssize_t path) {
   const Ref dict = dict_of(module);
-  Ref tap = Ref::share(standing_in(dict.get()));
+  Ref tap = item(dict.get(), slot_name);
   if (!tap || !Py_IS_TYPE(tap.get(), tap_type)) {
     tap = make_tap(module, tap.get());
     checked(PyDict_SetItem(dict.get(), slot_name, tap.get()));
@@ -131,7 +124,7 @@ void tap_module(PyObject* module, PyObject* recorder, Py_ssize_t path) {
 
 void untap_module(PyObject* module, PyObject* recorder) {
   const Ref dict = dict_of(module);
-  const Ref tap = Ref::share(standing_in(dict.get()));
+  const Ref tap = item(dict.get(), slot_name);
   if (!tap || !Py_IS_TYPE(tap.get(), tap_type)) return;
   auto& listeners = tap_of(tap.get())->listeners;
   const auto mine = std::find_if(listeners.begin(), listeners.end(),

@@ -2,7 +2,12 @@
 
 #include <pybind11/pybind11.h>
 
+#include "copy/host_pool.hpp"
+
 namespace nntap {
+
+/// The bytes that a pool holds, by what they are: the part of its figures that every pool has.
+pybind11::dict bytes_of(const HostPoolStats& stats);
 
 void bind_memory(pybind11::module_& m);
 void bind_build_info(pybind11::module_& m);

@@ -20,15 +20,6 @@ namespace nntap {
 namespace cuda {
 namespace {
 
-py::dict stats_of(const HostPoolStats& stats) {
-  py::dict out;
-  out["reserved_bytes"] = stats.reserved_bytes;
-  out["used_bytes"] = stats.used_bytes;
-  out["peak_bytes"] = stats.peak_bytes;
-  out["limit_bytes"] = stats.limit_bytes;
-  return out;
-}
-
 py::dict stats_of(const Lane& lane) {
   const LaneStats stats = lane.stats();
   py::dict out;
@@ -46,7 +37,7 @@ py::dict cuda_stats() {
   py::list devices;
   for (const auto& lane : open_lanes()) devices.append(stats_of(*lane));
   py::dict out;
-  out["pinned"] = stats_of(PinnedPool::instance().stats());
+  out["pinned"] = bytes_of(PinnedPool::instance().stats());
   out["devices"] = devices;
   return out;
 }

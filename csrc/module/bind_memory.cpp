@@ -9,19 +9,24 @@ namespace {
 
 py::dict pool_stats() {
   const HostPoolStats stats = HostPool::instance().stats();
-  py::dict out;
+  py::dict out = bytes_of(stats);
   out["slabs"] = stats.slabs;
   out["slab_bytes"] = stats.slab_bytes;
-  out["reserved_bytes"] = stats.reserved_bytes;
   out["touched_bytes"] = stats.touched_bytes;
-  out["used_bytes"] = stats.used_bytes;
-  out["peak_bytes"] = stats.peak_bytes;
-  out["limit_bytes"] = stats.limit_bytes;
   out["wait_seconds"] = stall_patience();
   return out;
 }
 
 }  // namespace
+
+py::dict bytes_of(const HostPoolStats& stats) {
+  py::dict out;
+  out["reserved_bytes"] = stats.reserved_bytes;
+  out["used_bytes"] = stats.used_bytes;
+  out["peak_bytes"] = stats.peak_bytes;
+  out["limit_bytes"] = stats.limit_bytes;
+  return out;
+}
 
 void bind_memory(py::module_& m) {
   m.def("pool_stats", pool_stats, "What the host pool holds, in bytes; limit_bytes 0 means none.");

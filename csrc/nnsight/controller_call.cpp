@@ -107,9 +107,7 @@ bool enter(const Route& route, const Arguments& given) {
   if (!has_our_handle(interleaver)) return false;
   if (interleaver::is_awaited(interleaver, route.skip.get())) return false;
   if (interleaver::observers_of(interleaver, route.skip.get())) return false;
-  const bool is_seen = static_cast<bool>(interleaver::observers_of(interleaver, route.input.get()));
-  const Ref value = is_seen ? packed(given) : Ref::share(Py_None);
-  if (!interleaver::pass(interleaver, route.input.get(), value.get())) return false;
+  if (!interleaver::pass(interleaver, route.input.get(), [&] { return packed(given); })) return false;
   interleaver::count_visit(interleaver, route.skip.get());
   return true;
 }
@@ -144,7 +142,7 @@ Ref leave(const Route& route, Ref output) {
     }
     return output;
   }
-  if (interleaver::pass(interleaver, route.output.get(), output.get())) return output;
+  if (interleaver::pass(interleaver, route.output.get(), [&] { return output; })) return output;
   return checked(PyObject_CallMethodObjArgs(interleaver, names.handle, route.output.get(), output.get(), nullptr));
 }
 

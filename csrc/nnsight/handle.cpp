@@ -11,7 +11,8 @@ PyTypeObject* handle_type = nullptr;  // owned, for the life of the process
 PyObject* call(PyObject* self, PyObject* const* args, size_t nargsf, PyObject* kwnames) {
   return guarded([&]() -> PyObject* {
     const bool as_expected = PyVectorcall_NARGS(nargsf) == 3 && kwnames == nullptr;
-    if (as_expected && interleaver::pass(args[0], args[1], args[2])) return Py_NewRef(args[2]);
+    if (as_expected && interleaver::pass(args[0], args[1], [&] { return Ref::share(args[2]); }))
+      return Py_NewRef(args[2]);
     return call_original(self, args, nargsf, kwnames);
   });
 }

@@ -65,8 +65,7 @@ void count_visit(PyObject* interleaver, PyObject* provider) {
   const Ref counts = attribute(interleaver, names.counts);
   NNTAP_CHECK(PyDict_Check(counts.get()), InvalidArgument, "Interleaver.counts is no dict");
   const Ref count = item(counts.get(), provider);
-  const Py_ssize_t visits = count ? PyLong_AsSsize_t(count.get()) : 0;
-  if (visits == -1 && PyErr_Occurred()) throw PythonErrorSet{};
+  const Py_ssize_t visits = count ? as_number(count.get()) : 0;
   checked(PyDict_SetItem(counts.get(), provider, checked(PyLong_FromSsize_t(visits + 1)).get()));
 }
 
@@ -81,12 +80,12 @@ void show_whole(PyObject* observers, PyObject* value) {
   for_each(observers, [&](PyObject*, PyObject* cache, PyObject* selected) { observe(cache, selected, value); });
 }
 
-bool pass(PyObject* interleaver, PyObject* provider, PyObject* value) {
+bool pass(PyObject* interleaver, PyObject* provider, const std::function<Ref()>& value) {
   if (is_awaited(interleaver, provider)) return false;
   const Ref observers = observers_of(interleaver, provider);
   if (observers && may_hold_pieces(interleaver)) return false;
   count_visit(interleaver, provider);
-  if (observers) show(interleaver, observers.get(), value);
+  if (observers) show(interleaver, observers.get(), value().get());
   return true;
 }
 

@@ -2,6 +2,8 @@
 
 // What nnsight 0.8's Interleaver keeps of a run, and what it does with a value that nobody waits for.
 
+#include <functional>
+
 #include "capture/python.hpp"
 
 namespace nntap::interleaver {
@@ -26,8 +28,8 @@ void show(PyObject* interleaver, PyObject* observers, PyObject* value);
 /// Gives the whole value to each of the observers.
 void show_whole(PyObject* observers, PyObject* value);
 
-/// A visit that changes nothing: counts it and shows the value to the observers, if there are any. False, with nothing
-/// done, where a worker waits or the value may be a piece: that visit is nnsight's own.
-bool pass(PyObject* interleaver, PyObject* provider, PyObject* value);
+/// A visit that changes nothing: counts it and shows the value, which is made only then, to the observers, if there are
+/// any. False, with nothing done, where a worker waits or the value may be a piece: that visit is nnsight's own.
+bool pass(PyObject* interleaver, PyObject* provider, const std::function<Ref()>& value);
 
 }  // namespace nntap::interleaver
