@@ -125,10 +125,10 @@ def _causal(
 ) -> Subject:
     ids = torch.arange(tokens.batch * tokens.length, device=device).reshape(tokens.batch, tokens.length) % 50 + 2
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    return Subject(name, _random(make, device, dtype), inputs, layers, device, lens=lens)
+    return Subject(name, with_random_weights(make, device, dtype), inputs, layers, device, lens=lens)
 
 
-def _random(make: Callable[[], nn.Module], device: str, dtype: torch.dtype = torch.float32) -> nn.Module:
+def with_random_weights(make: Callable[[], nn.Module], device: str, dtype: torch.dtype = torch.float32) -> nn.Module:
     """A model with its own initial weights, made where and in the dtype it is used in."""
     torch.manual_seed(0)
     before = torch.get_default_dtype()
@@ -177,7 +177,7 @@ def resnet50(batch: int = 4, size: int = 224, device: str = "cpu") -> Subject:
         stages = [f"layer{stage}" for stage in range(1, 5)]
         inputs = {"x": images}
     layers = tuple(f"{stage}.{i}" for stage, count in zip(stages, (3, 4, 6, 3), strict=True) for i in range(count))
-    return Subject("ResNet-50", _random(make, device), inputs, layers, device)
+    return Subject("ResNet-50", with_random_weights(make, device), inputs, layers, device)
 
 
 class _Block(nn.Module):
@@ -215,6 +215,6 @@ def in_place(device: str = "cpu") -> Subject:
 
 
 def _blocks(name: str, make: Callable[[], nn.Module], rows: int, width: int, layers: int, device: str) -> Subject:
-    model = _random(make, device)
+    model = with_random_weights(make, device)
     noise = torch.randn(rows, width, device=device)
     return Subject(name, model, {"x": noise}, tuple(f"layers.{index}" for index in range(layers)), device)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from benchmarks.gpu.setting import Setting
+from benchmarks.models import with_random_weights
 
 
 class Gives(nn.Module):
@@ -38,13 +39,7 @@ def llama(setting: Setting) -> Any:
         bos_token_id=1,
         eos_token_id=None,
     )
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.bfloat16)
-    try:
-        with torch.device(setting.device):
-            return LlamaForCausalLM(config).eval()
-    finally:
-        torch.set_default_dtype(before)
+    return with_random_weights(lambda: LlamaForCausalLM(config), str(setting.device), torch.bfloat16)
 
 
 def tokens(setting: Setting, shape: tuple[int, int]) -> torch.Tensor:

@@ -14,6 +14,7 @@ from torch import nn
 import models
 import nntap
 from gathers import FLOATS
+from helpers import Give
 
 pytestmark = [
     pytest.mark.cuda,
@@ -24,23 +25,12 @@ MIB = 1 << 20
 SPIN = 50_000_000  # clock cycles: tens of milliseconds
 
 
-class Gives(nn.Module):
-    """Gives back what its function makes."""
-
-    def __init__(self, make: Callable[[], Any]) -> None:
-        super().__init__()
-        self.make = make
-
-    def forward(self) -> Any:
-        return self.make()
-
-
 def numbers(*shape: int, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     return torch.randn(*shape, device="cuda").to(dtype)
 
 
 def recorded(make: Callable[[], Any], **options: Any) -> Any:
-    model = Gives(make)
+    model = Give(make)
     with nntap.capture(model, **options) as cache:
         model()
     return cache[""].output
@@ -137,7 +127,7 @@ def test_an_edit_in_place_behind_a_slow_producer_changes_nothing() -> None:
         torch.cuda._sleep(SPIN)
         return tensor.mul_(2)
 
-    model = Gives(make)
+    model = Give(make)
     with nntap.capture(model) as cache:
         model()
         tensor.fill_(7)
@@ -150,7 +140,7 @@ def test_a_reader_waits_for_a_copy_behind_a_busy_link() -> None:
     expected = [tensor.cpu() for tensor in tensors]
     torch.cuda.synchronize()
     held = keep_link_busy()
-    model = nn.ModuleList(Gives(lambda tensor=tensor: tensor) for tensor in tensors)
+    model = nn.ModuleList(Give(lambda tensor=tensor: tensor) for tensor in tensors)
     with nntap.capture(model) as cache:
         for module, tensor in zip(model, tensors, strict=True):
             module()
@@ -168,7 +158,7 @@ def test_memory_that_the_model_frees_at_once_may_be_used_again() -> None:
         values.append(float(len(values)))
         return torch.full((1 << 18,), values[-1], device="cuda")  # freed by the caller, then allocated again
 
-    model = Gives(make)
+    model = Give(make)
     with nntap.capture(model) as cache:
         for _ in range(200):
             model()
@@ -178,7 +168,7 @@ def test_memory_that_the_model_frees_at_once_may_be_used_again() -> None:
 
 def test_thousands_of_small_records_are_outstanding_at_once() -> None:
     tensors = numbers(5000, 37)
-    model = Gives(lambda: None)
+    model = Give(lambda: None)
     with nntap.capture(model) as cache:
         torch.cuda._sleep(SPIN)
         for row in tensors:
@@ -189,7 +179,7 @@ def test_thousands_of_small_records_are_outstanding_at_once() -> None:
 
 def test_streams_may_be_switched_between_modules() -> None:
     streams = [torch.cuda.current_stream(), torch.cuda.Stream(), torch.cuda.Stream()]
-    model = Gives(lambda: None)
+    model = Give(lambda: None)
     values = [torch.zeros(1 << 16, device="cuda") for _ in range(60)]
     torch.cuda.synchronize()
     with nntap.capture(model) as cache:
@@ -253,7 +243,7 @@ def test_past_the_pinned_limit_records_are_pageable_and_right(limits: Any) -> No
     nntap.trim()
     limits(pinned_bytes=max(64 * MIB, nntap.pool_stats()["pinned"]["reserved_bytes"]))
     tensors = [torch.full((8 * MIB,), float(n), device="cuda") for n in range(24)]  # 768 MiB
-    model = nn.ModuleList(Gives(lambda tensor=tensor: tensor) for tensor in tensors)
+    model = nn.ModuleList(Give(lambda tensor=tensor: tensor) for tensor in tensors)
     with nntap.capture(model) as cache:
         for module in model:
             module()
@@ -270,7 +260,7 @@ def test_where_the_device_is_full_torch_records() -> None:
     used = torch.cuda.memory_reserved()
     torch.cuda.set_per_process_memory_fraction((used + 100_000) / total)
     try:
-        model = Gives(lambda: tensor)
+        model = Give(lambda: tensor)
         with nntap.capture(model) as cache:
             model()
         assert cache.stats.slow == {"no device memory left": 1} or nntap.pool_stats()["devices"][0]["device_bytes"] > 0
