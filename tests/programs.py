@@ -146,6 +146,19 @@ def edit(model: Any, place: Place, how: str) -> None:
         setattr(module, side, torch.ones_like(getattr(module, side)))
 
 
+def ask_and_edit(tracer: Any, model: Any, block: Block) -> list[Any]:
+    caches = [ask(tracer, model, request) for request in block.requests]
+    for place, how in block.edits:
+        edit(model, place, how)
+    return caches
+
+
+def stop(tracer: Any, model: Any, block: Block) -> None:
+    if block.stops_at is not None:
+        getattr(at(model, block.stops_at[0]), block.stops_at[1]).save()
+        tracer.stop()
+
+
 def skipped_output(path: str, value: torch.Tensor) -> torch.Tensor:
     return value[..., :3] + 1 if path == "head" else value + 1
 
@@ -153,13 +166,8 @@ def skipped_output(path: str, value: torch.Tensor) -> torch.Tensor:
 def run_trace(model: Any, block: Block) -> list[Any]:
     caches: list[Any] = []
     with model.trace(block.given) as tracer:
-        for request in block.requests:
-            caches.append(ask(tracer, model, request))
-        for place, how in block.edits:
-            edit(model, place, how)
-        if block.stops_at is not None:
-            getattr(at(model, block.stops_at[0]), block.stops_at[1]).save()
-            tracer.stop()
+        caches += ask_and_edit(tracer, model, block)
+        stop(tracer, model, block)
     return caches
 
 
@@ -168,20 +176,11 @@ def run_invokes(model: Any, first: Block, second: Block, whole: Block) -> list[A
     caches: list[Any] = []
     with model.trace() as tracer:
         with tracer.invoke(first.given):
-            for request in first.requests:
-                caches.append(ask(tracer, model, request))
-            for place, how in first.edits:
-                edit(model, place, how)
+            caches += ask_and_edit(tracer, model, first)
         with tracer.invoke([second.given, first.given]):
-            for request in second.requests:
-                caches.append(ask(tracer, model, request))
-            for place, how in second.edits:
-                edit(model, place, how)
+            caches += ask_and_edit(tracer, model, second)
         with tracer.invoke():
-            for request in whole.requests:
-                caches.append(ask(tracer, model, request))
-            for place, how in whole.edits:
-                edit(model, place, how)
+            caches += ask_and_edit(tracer, model, whole)
     return caches
 
 
@@ -194,7 +193,5 @@ def run_generation(model: Any, block: Block, steps: int, acts_in: int) -> list[A
         for _ in tracer.iter[acts_in : acts_in + 1]:
             for place, how in block.edits:
                 edit(model, place, how)
-            if block.stops_at is not None:
-                getattr(at(model, block.stops_at[0]), block.stops_at[1]).save()
-                tracer.stop()
+            stop(tracer, model, block)
     return caches
