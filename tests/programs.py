@@ -146,19 +146,6 @@ def edit(model: Any, place: Place, how: str) -> None:
         setattr(module, side, torch.ones_like(getattr(module, side)))
 
 
-def ask_and_edit(tracer: Any, model: Any, block: Block) -> list[Any]:
-    caches = [ask(tracer, model, request) for request in block.requests]
-    for place, how in block.edits:
-        edit(model, place, how)
-    return caches
-
-
-def stop(tracer: Any, model: Any, block: Block) -> None:
-    if block.stops_at is not None:
-        getattr(at(model, block.stops_at[0]), block.stops_at[1]).save()
-        tracer.stop()
-
-
 def skipped_output(path: str, value: torch.Tensor) -> torch.Tensor:
     return value[..., :3] + 1 if path == "head" else value + 1
 
@@ -166,8 +153,13 @@ def skipped_output(path: str, value: torch.Tensor) -> torch.Tensor:
 def run_trace(model: Any, block: Block) -> list[Any]:
     caches: list[Any] = []
     with model.trace(block.given) as tracer:
-        caches += ask_and_edit(tracer, model, block)
-        stop(tracer, model, block)
+        for request in block.requests:
+            caches.append(ask(tracer, model, request))
+        for place, how in block.edits:
+            edit(model, place, how)
+        if block.stops_at is not None:
+            getattr(at(model, block.stops_at[0]), block.stops_at[1]).save()
+            tracer.stop()
     return caches
 
 
@@ -176,11 +168,20 @@ def run_invokes(model: Any, first: Block, second: Block, whole: Block) -> list[A
     caches: list[Any] = []
     with model.trace() as tracer:
         with tracer.invoke(first.given):
-            caches += ask_and_edit(tracer, model, first)
+            for request in first.requests:
+                caches.append(ask(tracer, model, request))
+            for place, how in first.edits:
+                edit(model, place, how)
         with tracer.invoke([second.given, first.given]):
-            caches += ask_and_edit(tracer, model, second)
+            for request in second.requests:
+                caches.append(ask(tracer, model, request))
+            for place, how in second.edits:
+                edit(model, place, how)
         with tracer.invoke():
-            caches += ask_and_edit(tracer, model, whole)
+            for request in whole.requests:
+                caches.append(ask(tracer, model, request))
+            for place, how in whole.edits:
+                edit(model, place, how)
     return caches
 
 
@@ -193,5 +194,7 @@ def run_generation(model: Any, block: Block, steps: int, acts_in: int) -> list[A
         for _ in tracer.iter[acts_in : acts_in + 1]:
             for place, how in block.edits:
                 edit(model, place, how)
-            stop(tracer, model, block)
+            if block.stops_at is not None:
+                getattr(at(model, block.stops_at[0]), block.stops_at[1]).save()
+                tracer.stop()
     return caches
