@@ -210,6 +210,19 @@ def test_a_transformers_output_keeps_its_fields() -> None:
     assert read.last_hidden_state.abs().sum() > 0
 
 
+def test_an_attribute_of_a_transformers_output_that_is_no_item_is_recorded_too() -> None:
+    value = BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=torch.ones(2))
+    vars(value)["extra"] = (torch.ones(3), "note")
+    read, _ = record(value)
+    value.last_hidden_state.zero_()
+    value.extra[0].zero_()
+    assert vars(read).keys() == vars(value).keys()
+    assert list(read) == ["last_hidden_state"]
+    assert (read.last_hidden_state == 1).all()
+    assert (read.extra[0] == 1).all()
+    assert read.extra[1] == "note"
+
+
 def test_a_packed_sequence_keeps_its_type() -> None:
     padded = torch.randn(2, 4, 3)
     packed = pack_padded_sequence(padded, [2, 4], batch_first=True, enforce_sorted=False)

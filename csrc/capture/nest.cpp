@@ -10,14 +10,6 @@ bool is_atom(PyObject* value) {
          PyUnicode_CheckExact(value);
 }
 
-class RecursionGuard {
- public:
-  RecursionGuard() { checked(Py_EnterRecursiveCall(" while walking a nested value") ? -1 : 0); }
-  RecursionGuard(const RecursionGuard&) = delete;
-  RecursionGuard& operator=(const RecursionGuard&) = delete;
-  ~RecursionGuard() { Py_LeaveRecursiveCall(); }
-};
-
 Ref walk_tuple(PyObject* value, NestVisitor& visitor) {
   const Py_ssize_t size = PyTuple_GET_SIZE(value);
   Ref out = checked(PyTuple_New(size));
@@ -53,7 +45,7 @@ Ref walk_dict(PyObject* value, NestVisitor& visitor) {
 Ref walk_nest(PyObject* value, NestVisitor& visitor) {
   if (is_atom(value)) return Ref::share(value);
   if (Ref replaced = visitor.leaf(value)) return replaced;
-  const RecursionGuard guard;
+  const RecursionGuard guard(" while walking a nested value");
   if (PyTuple_CheckExact(value)) return walk_tuple(value, visitor);
   if (PyList_CheckExact(value)) return walk_list(value, visitor);
   if (PyDict_CheckExact(value)) return walk_dict(value, visitor);

@@ -43,6 +43,12 @@ void checked(int result) {
 
 Ref attribute(PyObject* owner, PyObject* name) { return checked(PyObject_GetAttr(owner, name)); }
 
+Ref dict_of(PyObject* owner) {
+  Ref dict = checked(PyObject_GenericGetDict(owner, nullptr));
+  NNTAP_CHECK(PyDict_Check(dict.get()), InvalidArgument, "an object's __dict__ is no dict");
+  return dict;
+}
+
 Ref item(PyObject* dict, PyObject* key) {
   PyObject* found = PyDict_GetItemWithError(dict, key);
   if (found == nullptr && PyErr_Occurred()) throw PythonErrorSet{};

@@ -12,12 +12,22 @@ Ref checked(PyObject* result);
 void checked(int result);
 
 Ref attribute(PyObject* owner, PyObject* name);
+Ref dict_of(PyObject* owner);             // its __dict__
 Ref item(PyObject* dict, PyObject* key);  // empty where there is none
 bool is_true(PyObject* value);
 Py_ssize_t as_number(PyObject* value);
 
 /// An owned reference to the one string of this text.
 PyObject* interned(const char* text);
+
+/// Raises RecursionError where recursion is too deep, as Python does for its own.
+class RecursionGuard {
+ public:
+  explicit RecursionGuard(const char* where) { checked(Py_EnterRecursiveCall(where) ? -1 : 0); }
+  RecursionGuard(const RecursionGuard&) = delete;
+  RecursionGuard& operator=(const RecursionGuard&) = delete;
+  ~RecursionGuard() { Py_LeaveRecursiveCall(); }
+};
 
 /// What a function of Python's C interface returns: the body's result, or NULL with the error set.
 template <typename Body>

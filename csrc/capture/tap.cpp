@@ -106,12 +106,6 @@ Ref make_tap(PyObject* module, PyObject* previous) {
   return self;
 }
 
-Ref dict_of(PyObject* module) {
-  Ref dict = checked(PyObject_GenericGetDict(module, nullptr));
-  NNTAP_CHECK(PyDict_Check(dict.get()), InvalidArgument, "a module's __dict__ is no dict");
-  return dict;
-}
-
 void tap_module(PyObject* module, PyObject* recorder, Py_ssize_t path) {
   const Ref dict = dict_of(module);
   Ref tap = item(dict.get(), slot_name);

@@ -3,6 +3,7 @@
 #include <pybind11/pybind11.h>
 
 #include "capture/hook.hpp"
+#include "capture/module_paths.hpp"
 #include "capture/python_error.hpp"
 #include "capture/recorder.hpp"
 #include "capture/tap.hpp"
@@ -44,6 +45,10 @@ PYBIND11_MODULE(_core, m) {
       [](py::type host_memory, py::type cuda) { nntap::set_error_classes(host_memory.ptr(), cuda.ptr()); },
       py::arg("host_memory_error"), py::arg("cuda_error"), "The classes to raise.");
   m.def(
+      "module_paths",
+      [](py::object root) { return py::reinterpret_steal<py::tuple>(nntap::module_paths(root.ptr()).release()); },
+      py::arg("root"), "The modules below one by path, and the other paths of shared ones.");
+  m.def(
       "begin_quiet_run", [](py::object interleaver) { nntap::begin_quiet_run(interleaver.ptr()); },
       py::arg("interleaver"), "Has calls of its modules do no more than record.");
   m.def(
@@ -56,6 +61,7 @@ PYBIND11_MODULE(_core, m) {
   nntap::init_recorder_type(m.ptr());
   nntap::init_hook_type(m.ptr());
   nntap::init_tap_type();
+  nntap::init_module_paths();
   nntap::init_handle_type(m.ptr());
   nntap::init_controller_call_type(m.ptr());
   nntap::bind_memory(m);

@@ -38,3 +38,4 @@ Hook = _core.Hook
 Recorder = _core.Recorder
 begin_quiet_run = _core.begin_quiet_run
 end_quiet_run = _core.end_quiet_run
+module_paths = _core.module_paths
