@@ -53,11 +53,12 @@ class Walk {
 
   void add(PyObject* name, PyObject* child, PyObject* prefix) {
     const Ref path = checked(PyUnicode_Concat(prefix, name));
-    if (const Ref known = item(paths_.get(), child)) {
-      checked(PyDict_SetItem(aliases_.get(), path.get(), known.get()));
+    PyObject* first = PyDict_SetDefault(paths_.get(), child, path.get());  // lent by the dict
+    checked(first == nullptr ? -1 : 0);
+    if (first != path.get()) {
+      checked(PyDict_SetItem(aliases_.get(), path.get(), first));
       return;
     }
-    checked(PyDict_SetItem(paths_.get(), child, path.get()));
     const Ref modules = modules_of(child);
     if (is_true(modules.get())) below(modules.get(), checked(PyUnicode_Concat(path.get(), dot_.get())).get());
   }

@@ -171,14 +171,15 @@ Ref snapshot_later(State& state, const AsynchronousDevice& device, const TensorV
     state.copies.count_shared(*known);
     return ticket_for(std::move(known));
   }
-  const Plan plan = plan_record(source, out);
+  const Plan plan(source, out);
+  auto record = make_record(source, out, plan);
   const bool on_device = !state.has_target || state.target.device_type != kDLCPU;
-  if (const char* reason = device.enqueue(plan.record, plan.gather, on_device)) {
+  if (const char* reason = device.enqueue(record, plan.gather, on_device)) {
     return snapshot_slow(state, reason, tensor);
   }
-  state.copies.count_copied(*plan.record);
-  state.handed_on.remember(tensor, plan.record);
-  return ticket_for(plan.record);
+  state.copies.count_copied(*record);
+  state.handed_on.remember(tensor, record);
+  return ticket_for(std::move(record));
 }
 
 bool same(DLDevice a, DLDevice b) { return a.device_type == b.device_type && a.device_id == b.device_id; }

@@ -26,51 +26,56 @@ void CopyStats::count_copied(const Record& record) {
   bytes_moved += record.nbytes;
 }
 
-Plan plan_record(const TensorView& source, DLDataType out) {
-  Plan plan{std::make_shared<Record>(), {}};
-  Record& record = *plan.record;
-  record.source = source;
-  record.dtype = out;
-  record.layout = dense_like(source.layout);
-  plan.gather = plan_gather(source.layout, record.layout);
-  record.nbytes = static_cast<std::size_t>(plan.gather.numel) * item_size(out);
-  return plan;
+Plan::Plan(const TensorView& source, DLDataType out)
+    : layout(dense_like(source.layout)),
+      gather(plan_gather(source.layout, layout)),
+      nbytes(static_cast<std::size_t>(gather.numel) * item_size(out)) {}
+
+std::shared_ptr<Record> make_record(const TensorView& source, DLDataType out, const Plan& plan) {
+  auto record = std::make_shared<Record>();
+  record->source = source;
+  record->dtype = out;
+  record->layout = plan.layout;
+  record->nbytes = plan.nbytes;
+  return record;
 }
 
 Snapshot::Snapshot(const SynchronousDevice& device, const TensorView& source, DLDataType out)
-    : device_(device), plan_(plan_record(source, out)) {}
+    : device_(device), source_(source), out_(out), plan_(source, out) {}
 
 std::shared_ptr<Record> Snapshot::find_shared(const ShareTable& table, CopyStats& stats) const {
-  auto known = table.propose(plan_.record->source, plan_.record->dtype);
-  if (known == nullptr || !device_.holds(*known, plan_.record->source, plan_.gather)) return nullptr;
+  auto known = table.propose(source_, out_);
+  if (known == nullptr || !device_.holds(*known, source_, plan_.gather)) return nullptr;
   stats.count_shared(*known);
   return known;
 }
 
 bool Snapshot::place() {
-  plan_.record->block = HostPool::instance().acquire(bytes());
-  return plan_.record->block.data() != nullptr;
+  Block block = HostPool::instance().acquire(bytes());
+  if (block.data() == nullptr) return false;
+  record_ = make_record(source_, out_, plan_);
+  record_->block = std::move(block);
+  return true;
 }
 
 void Snapshot::copy() {
   using Clock = std::chrono::steady_clock;
-  Record& record = *plan_.record;
   const LoggedScope logged("copy", bytes());
-  if (bytes() < kTimedBytes) return device_.copy(record.source, plan_.gather, record);
+  if (bytes() < kTimedBytes) return device_.copy(source_, plan_.gather, *record_);
   const auto start = Clock::now();
-  device_.copy(record.source, plan_.gather, record);
+  device_.copy(source_, plan_.gather, *record_);
   copy_ns_ =
       static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start).count());
 }
 
 std::shared_ptr<Record> Snapshot::commit(ShareTable& table, CopyStats& stats) {
-  stats.count_copied(*plan_.record);
+  stats.count_copied(*record_);
   if (bytes() >= kTimedBytes) {
     stats.copy_ns += copy_ns_;
     stats.timed_bytes += bytes();
   }
-  table.remember(plan_.record);
-  return plan_.record;
+  table.remember(record_);
+  return record_;
 }
 
 }  // namespace nntap

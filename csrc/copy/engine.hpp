@@ -26,21 +26,26 @@ struct CopyStats {
   void count_copied(const Record& record);
 };
 
-/// A tensor's record to be, without memory, and the order in which its elements are read.
+/// How a tensor is recorded: what its record looks like, and the order in which its elements are read.
 struct Plan {
-  std::shared_ptr<Record> record;
+  Layout layout;
   GatherPlan gather;
+  std::size_t nbytes;
+
+  Plan(const TensorView& source, DLDataType out);
 };
-Plan plan_record(const TensorView& source, DLDataType out);
+
+/// A planned record, without memory.
+std::shared_ptr<Record> make_record(const TensorView& source, DLDataType out, const Plan& plan);
 
 /// One snapshot on a synchronous device: find_shared(), or place(), copy() and commit(). Only copy() may run without
 /// the caller's lock (the GIL), which guards the table and the statistics.
 class Snapshot {
  public:
-  /// The device must own the source and can_cast(), and the source stay alive until copy() has returned.
+  /// The device must own the source and can_cast(); the source and its view must live until copy() has returned.
   Snapshot(const SynchronousDevice& device, const TensorView& source, DLDataType out);
 
-  std::size_t bytes() const { return plan_.record->nbytes; }
+  std::size_t bytes() const { return plan_.nbytes; }
 
   /// The earlier record that already holds these bytes, or null.
   std::shared_ptr<Record> find_shared(const ShareTable& table, CopyStats& stats) const;
@@ -56,7 +61,10 @@ class Snapshot {
 
  private:
   const SynchronousDevice& device_;
+  const TensorView& source_;
+  DLDataType out_;
   Plan plan_;
+  std::shared_ptr<Record> record_;  // made by place(): a shared tensor needs none
   std::uint64_t copy_ns_ = 0;
 };
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,26 +105,19 @@ class Options:
     include_output: bool
     include_inputs: bool
 
-    @classmethod
-    def check(cls, device: Any, dtype: Any, detach: Any, include_output: Any, include_inputs: Any) -> Options:
+    @staticmethod
+    def check(device: Any, dtype: Any, detach: Any, include_output: Any, include_inputs: Any) -> Options:
         """From what a user gave.
 
         Raises:
             ValueError: For a dtype or device that is not allowed, or when nothing would be recorded.
             TypeError: For an argument of the wrong type.
         """
-        options = cls(
-            as_device(device),
-            as_dtype(dtype),
-            as_flag("detach", detach),
-            as_flag("include_output", include_output),
-            as_flag("include_inputs", include_inputs),
-        )
-        if not (options.include_output or options.include_inputs):
-            raise ValueError(
-                "include_output=False and include_inputs=False would record nothing: set one of them to True"
-            )
-        return options
+        try:
+            return _checked(device, dtype, detach, include_output, include_inputs)
+        except TypeError:
+            pass  # of a type that is not allowed, or that cannot be remembered
+        return _check(device, dtype, detach, include_output, include_inputs)
 
     @property
     def slots(self) -> list[int]:
@@ -160,3 +154,19 @@ class Options:
         if device.type == "cuda" and index is None:
             index = torch.cuda.current_device()
         return _DLPACK_DEVICES.get(device.type, 0), index or 0
+
+
+def _check(device: Any, dtype: Any, detach: Any, include_output: Any, include_inputs: Any) -> Options:
+    options = Options(
+        as_device(device),
+        as_dtype(dtype),
+        as_flag("detach", detach),
+        as_flag("include_output", include_output),
+        as_flag("include_inputs", include_inputs),
+    )
+    if not (options.include_output or options.include_inputs):
+        raise ValueError("include_output=False and include_inputs=False would record nothing: set one of them to True")
+    return options
+
+
+_checked = functools.lru_cache(maxsize=64, typed=True)(_check)  # a capture is entered for every batch
