@@ -19,7 +19,8 @@ from nntap.testing.ballast import tight_host
 from nntap.testing.model_programs import ModelProgram
 from nntap.testing.reader import Reader
 from nntap.testing.schedules import kind_of, main, run_schedule, run_schedules
-from nntap.testing.trace_programs import TraceProgram
+from nntap.testing.trace_programs import RowWatch, TraceProgram
+from nntap.testing.watch import WrongValue
 
 SCHEDULES = 20_000
 BATCH = 1_000
@@ -101,10 +102,31 @@ def test_what_was_recorded_before_a_traced_run_gives_up_is_compared(end: str, mo
         usual(self)
 
     monkeypatch.setattr(TraceProgram, "check", check)
-    monkeypatch.setattr(TraceProgram, "_some_edits", lambda self: [(self.subject.places[2], end)])
+    monkeypatch.setattr(TraceProgram, "_some_edits", lambda self, _: [(self.subject.places[2], end)])
     for seed in range(39, 439, 40):
         run_schedule(seed)
     assert sum(compared) > 0
+
+
+def test_traced_runs_are_of_each_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: Counter[str] = Counter()
+    usual = TraceProgram.check
+
+    def check(self: TraceProgram) -> None:
+        usual(self)
+        for watch in self.stopped:
+            kind = "rows" if isinstance(watch, RowWatch) else "all"
+            seen.update({f"{kind}, {len(visits)} visits": len(watch.kept) for visits in watch.expected.values()})
+
+    monkeypatch.setattr(TraceProgram, "check", check)
+    assert not [error for error in run_schedules(range(39, 1639, 40)) if error is not None]
+    assert set(seen) >= {"rows, 1 visits", "all, 1 visits", "all, 3 visits"}
+
+
+def test_an_invoke_that_sees_all_rows_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RowWatch, "_mine", lambda self, nest: nest)
+    errors = run_schedules(range(39, 839, 40))
+    assert any(isinstance(error, WrongValue) and "instead of a tensor" in str(error) for error in errors)
 
 
 @pytest.mark.parametrize("kind", [ModelProgram, TraceProgram])

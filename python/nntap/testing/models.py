@@ -117,13 +117,18 @@ def _nothing() -> None:
 
 
 def cloned(nest: Any) -> Any:
-    """The nest with clones of its tensors; other values by reference."""
+    """The nest with clones of its tensors."""
+    return each_tensor(nest, lambda tensor: tensor.detach().clone())
+
+
+def each_tensor(nest: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """The nest with its tensors changed; other values by reference."""
     if isinstance(nest, torch.Tensor):
-        return nest.detach().clone()
+        return change(nest)
     if isinstance(nest, (tuple, list)):
-        return type(nest)(cloned(item) for item in nest)
+        return type(nest)(each_tensor(item, change) for item in nest)
     if isinstance(nest, dict):
-        return type(nest)(**{key: cloned(item) for key, item in nest.items()})
+        return type(nest)(**{key: each_tensor(item, change) for key, item in nest.items()})
     return nest
 
 
@@ -136,6 +141,8 @@ class Subject:
     some_input: Callable[[Random], Given]
     places: tuple[str, ...]
     """Modules that give back one tensor of the shape that they take in, in the order in which they run."""
+    generation: dict[str, Any] | None = None
+    """How its `generate` gives as many tokens as it is asked for; None where it has none."""
 
 
 @cache
@@ -168,7 +175,8 @@ def _gpt2() -> Subject:
         return (torch.randint(32, shape, generator=_generator(random)),), {"use_cache": False}
 
     layers = [f"transformer.h.{number}{name}" for number in range(2) for name in (".ln_1", ".ln_2", ".mlp")]
-    return Subject(model, Follower(model), some_input, (*layers, "transformer.ln_f"))
+    generation = {"do_sample": False, "pad_token_id": 0}
+    return Subject(model, Follower(model), some_input, (*layers, "transformer.ln_f"), generation)
 
 
 def _some_values(random: Random, *shape: int) -> torch.Tensor:
