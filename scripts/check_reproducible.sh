@@ -3,7 +3,7 @@
 # usage: scripts/check_reproducible.sh [PYTHON]
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
-python=${1:-$("$root/scripts/find_pythons.sh" | head -1)}
+python=${1:-$("$root/scripts/find_pythons.sh" | sed -n 1p)}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export NNTAP_WHEEL_TOOLS=${NNTAP_WHEEL_TOOLS:-$root/build/wheel-tools}
