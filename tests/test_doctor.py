@@ -210,6 +210,12 @@ def test_importing_the_command_line_imports_nothing_heavy() -> None:
     assert result.returncode == 0, result.stderr
 
 
+with_kernels = pytest.mark.skipif(
+    not nntap.build_info()["cuda_architectures"], reason="this build has no CUDA kernels: NNTAP_CUDA=OFF, or no NVRTC"
+)
+
+
+@with_kernels
 def test_a_gpu_is_told_with_its_kernel_and_its_link(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor._gb_per_s("cpu") > 0
     monkeypatch.setattr(doctor, "_gb_per_s", {"cuda:0": 12.34}.__getitem__)
@@ -223,6 +229,7 @@ def test_a_gpu_is_told_with_its_kernel_and_its_link(monkeypatch: pytest.MonkeyPa
         assert doctor._link(0) == doctor.Check("link of GPU 0", "ok", "records arrive at 12.3 GB/s")
 
 
+@with_kernels
 def test_a_gpu_without_a_kernel_is_told_without_its_link() -> None:
     with simulated(compute_capability=(5, 2)):
         gpu = doctor._gpu()[1]

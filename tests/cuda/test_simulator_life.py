@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from driver_rig import UNKNOWN, Rig, ok, rig
-from nntap.testing import simulated
+from nntap.testing import simulated, simulator
 
 
 def test_waiting_for_what_can_never_be_is_an_error_and_a_broken_rule() -> None:
@@ -63,6 +63,12 @@ def test_only_one_simulation_runs_at_a_time() -> None:
         with pytest.raises(ValueError, match="one at a time"), simulated(engine=False):
             pass
     with simulated(engine=False):
+        pass
+
+
+def test_a_build_without_kernels_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulator._core, "build_info", lambda: {"cuda_architectures": []})
+    with pytest.raises(RuntimeError, match="nothing to simulate"), simulated():
         pass
 
 

@@ -339,9 +339,15 @@ def simulated(
         pinned: Whether records may lie in pinned memory; ``False`` has all of them pass through staging memory.
 
     Raises:
+        RuntimeError: If this build has no kernels to run.
         ValueError: If a simulation runs already, or a figure makes no sense.
         AssertionError: At the end, with the list of broken rules and leaks.
     """
+    if engine and not _core.build_info()["cuda_architectures"]:
+        raise RuntimeError(  # torch would copy for the engine, at once, whatever the schedule
+            "this build of nntap has no CUDA kernels (NNTAP_CUDA=OFF, or a platform without NVRTC), so that there is "
+            "nothing to simulate: use a wheel for Linux, or build with NNTAP_CUDA=ON"
+        )
     _testing.start(
         seed=seed,
         pace=pace,
