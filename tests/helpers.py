@@ -12,10 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
 import nntap
+
+with_kernels = pytest.mark.skipif(
+    not nntap.build_info()["cuda_architectures"], reason="this build has no CUDA kernels: NNTAP_CUDA=OFF, or no NVRTC"
+)
 
 INT_OF_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 

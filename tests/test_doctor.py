@@ -15,6 +15,7 @@ import pytest
 import torch
 
 import nntap
+from helpers import with_kernels
 from nntap import cli, doctor
 from nntap.testing import simulated
 
@@ -208,11 +209,6 @@ def test_importing_the_command_line_imports_nothing_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert result.returncode == 0, result.stderr
-
-
-with_kernels = pytest.mark.skipif(
-    not nntap.build_info()["cuda_architectures"], reason="this build has no CUDA kernels: NNTAP_CUDA=OFF, or no NVRTC"
-)
 
 
 @with_kernels

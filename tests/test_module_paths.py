@@ -43,7 +43,7 @@ def trees(draw: st.DrawFn) -> Tree:
 def test_every_module_is_found_once_in_torchs_order(root: Tree) -> None:
     paths, aliases = module_paths(root)
     assert [(path, module) for module, path in paths.items()] == list(root.named_modules())
-    everywhere = {path: module for path, module in root.named_modules(remove_duplicate=False) if module is not None}
+    everywhere = dict(root.named_modules(remove_duplicate=False))
     # What stands below an alias has its other paths through the alias.
     assert aliases.items() <= {path: paths[module] for path, module in everywhere.items()}.items()
     assert not set(aliases) & set(paths.values())

@@ -12,6 +12,7 @@ from struct import unpack_from
 import pytest
 
 import nntap
+from helpers import with_kernels
 from nntap import _core
 
 ARCHITECTURES = [70, 75, 80, 86, 89, 90, 100, 120]
@@ -19,9 +20,7 @@ KERNELS = ["nntap_gather_cast", "nntap_spin"]
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "csrc" / "device" / "cuda" / "kernels" / "compile_cubins.py"
 
-pytestmark = pytest.mark.skipif(
-    not nntap.build_info()["cuda_architectures"], reason="this build has no CUDA kernels: NNTAP_CUDA=OFF, or no NVRTC"
-)
+pytestmark = with_kernels
 
 architectures = pytest.mark.parametrize("architecture", ARCHITECTURES)
 

@@ -99,14 +99,14 @@ class Piece:
         return self.look(self.buffer.truth)
 
 
-def each(nest: Any, change: Callable[[Any], Any]) -> Any:
-    """The nest with its pieces changed."""
-    if isinstance(nest, Piece):
+def each(nest: Any, change: Callable[[Any], Any], kind: type = Piece) -> Any:
+    """The nest with its pieces, or whatever else is of that kind, changed; other values by reference."""
+    if isinstance(nest, kind):
         return change(nest)
     if isinstance(nest, (tuple, list)):
-        return type(nest)(each(item, change) for item in nest)
+        return type(nest)(each(item, change, kind) for item in nest)
     if isinstance(nest, dict):
-        return {key: each(item, change) for key, item in nest.items()}
+        return type(nest)(**{key: each(item, change, kind) for key, item in nest.items()})  # a ModelOutput takes fields
     return nest
 
 

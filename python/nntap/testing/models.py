@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nntap.testing.memory import each
 from nntap.testing.watch import MISSING, Watch
 
 Given = tuple[tuple[Any, ...], dict[str, Any]]
@@ -118,18 +119,7 @@ def _nothing() -> None:
 
 def cloned(nest: Any) -> Any:
     """The nest with clones of its tensors."""
-    return each_tensor(nest, lambda tensor: tensor.detach().clone())
-
-
-def each_tensor(nest: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """The nest with its tensors changed; other values by reference."""
-    if isinstance(nest, torch.Tensor):
-        return change(nest)
-    if isinstance(nest, (tuple, list)):
-        return type(nest)(each_tensor(item, change) for item in nest)
-    if isinstance(nest, dict):
-        return type(nest)(**{key: each_tensor(item, change) for key, item in nest.items()})
-    return nest
+    return each(nest, lambda tensor: tensor.detach().clone(), torch.Tensor)
 
 
 @dataclass(frozen=True)

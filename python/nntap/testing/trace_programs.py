@@ -13,16 +13,18 @@ import torch
 from nnsight import NNsight
 
 from nntap.nnsight import installed
+from nntap.testing.memory import each
 from nntap.testing.model_programs import ModelProgram
-from nntap.testing.models import Given, each_tensor, subjects
+from nntap.testing.models import Given, subjects
 from nntap.testing.programs import Stop
 from nntap.testing.watch import Watch
 
 Edit = tuple[str, str]  # a module's path, and what is done there
 
-_LAST = ("raise", "stop")
-ENDING = ("overwrite", "change output", "change input", "skip", "raise", "stop")
-IN_AN_INVOKE = ("overwrite", "change output", "change input", "raise")
+Kinds = tuple[tuple[str, ...], tuple[str, ...]]  # of edits: those a run goes on after, and those that end it
+
+IN_A_RUN: Kinds = ("overwrite", "change output", "change input", "skip"), ("raise", "stop")
+IN_AN_INVOKE: Kinds = ("overwrite", "change output", "change input"), ("raise",)
 """nnsight takes a skip only in all invokes of a batch, and a stop would end the others'."""
 
 
@@ -60,10 +62,13 @@ class RowWatch(Watch):
         return super().gives(module, self._mine(value))
 
     def _mine(self, nest: Any) -> Any:
-        return each_tensor(nest, lambda tensor: tensor[self._rows] if len(tensor) == self._batch else tensor)
+        return each(nest, lambda tensor: tensor[self._rows] if len(tensor) == self._batch else tensor, torch.Tensor)
 
 
-@dataclass
+MakeWatch = Callable[[dict[torch.nn.Module, str], dict[str, Any]], Watch]
+
+
+@dataclass(frozen=True)
 class Block:
     """What stands in a block of nnsight code.
 
@@ -73,7 +78,7 @@ class Block:
 
     given: Given
     watches: Sequence[Watch]
-    edits: Sequence[Edit] = ()
+    edits: Sequence[Edit]
 
 
 @cache
@@ -101,7 +106,7 @@ class TraceProgram(ModelProgram):
         elif chance < 0.6 and self.subject.generation is not None:
             self._run_generation(model, given[0][0])
         else:
-            _trace(model, self._edited(Block(given, self._some_watches(Watch)), ENDING))
+            _trace(model, self._block(given, Watch, IN_A_RUN))
 
     def _run_invokes(self, model: Any, given: Given) -> None:
         (values,), options = given
@@ -109,9 +114,9 @@ class TraceProgram(ModelProgram):
         blocks = []
         for first, part in ((0, values[:rows]), (rows, values[rows:])):
             mine = partial(RowWatch, first=first, count=len(part), batch=len(values))
-            blocks.append(self._edited(Block(((part,), options), self._some_watches(mine)), IN_AN_INVOKE))
+            blocks.append(self._block(((part,), options), mine, IN_AN_INVOKE))
         if self.random.random() < 0.5:
-            blocks.append(self._edited(Block(((), {}), self._some_watches(Watch)), IN_AN_INVOKE))
+            blocks.append(self._block(((), {}), Watch, IN_AN_INVOKE))
         _invoke(model, blocks)
 
     def _run_generation(self, model: Any, tokens: torch.Tensor) -> None:
@@ -122,10 +127,15 @@ class TraceProgram(ModelProgram):
             **(self.subject.generation or {}),
         }
         given = (tokens,), {"fn": self.subject.model.generate, **options}
-        block = self._edited(Block(given, self._some_watches(Watch)), ENDING)
-        _generate(model, block, self.random.randrange(steps))
+        _generate(model, self._block(given, Watch, IN_A_RUN), self.random.randrange(steps))
 
-    def _some_watches(self, make: Callable[[dict[torch.nn.Module, str], dict[str, Any]], Watch]) -> list[Watch]:
+    def _block(self, given: Given, make: MakeWatch, kinds: Kinds) -> Block:
+        watches, edits = self._some_watches(make), self._some_edits(kinds)
+        changed = [path for path, what in edits if what == "change input"]
+        self.subject.follower.replaced |= {self.subject.model.get_submodule(path) for path in changed}
+        return Block(given, watches, edits)
+
+    def _some_watches(self, make: MakeWatch) -> list[Watch]:
         names = {module: f"model.{name}".rstrip(".") for name, module in self.subject.model.named_modules()}
         made = []
         for _ in range(self.random.randint(1, 2)):
@@ -133,25 +143,18 @@ class TraceProgram(ModelProgram):
         self.watches += made
         return made
 
-    def _edited(self, block: Block, kinds: Sequence[str]) -> Block:
-        """The block with some edits. The last one may be of the kinds that end the run."""
-        block.edits = self._some_edits(kinds)
-        changed = [path for path, what in block.edits if what == "change input"]
-        self.subject.follower.replaced |= {self.subject.model.get_submodule(path) for path in changed}
-        return block
-
     def end_run(self) -> None:
         self.stop_all()
         gc.collect()  # a block that stops the run, or raises, is a cycle of nnsight's own
 
-    def _some_edits(self, kinds: Sequence[str]) -> list[Edit]:
+    def _some_edits(self, kinds: Kinds) -> list[Edit]:
+        lasting, last = kinds
         places = self.subject.places
         paths = sorted(self.random.sample(places, self.random.randrange(3)), key=places.index)
-        lasting = [what for what in kinds if what not in _LAST]
         edits = [(path, self.random.choice(lasting)) for path in paths]
         edits = [(path, what) for path, what in edits if not any(_inside(path, other) for other in edits)]
         if edits and self.random.random() < 0.3:
-            edits[-1] = (edits[-1][0], self.random.choice([what for what in kinds if what in _LAST]))
+            edits[-1] = (edits[-1][0], self.random.choice(last))
         return edits
 
 
@@ -163,10 +166,8 @@ def _inside(path: str, edit: Edit) -> bool:
 def _trace(model: Any, block: Block) -> None:
     args, kwargs = block.given
     with model.trace(*args, **kwargs) as tracer:
-        for watch in block.watches:
-            watch.cache = tracer.cache(modules=list(watch.paths.values()), **watch.options)
-        for path, what in block.edits:
-            _edit(tracer, _at(model, path), what)
+        _record(tracer, block)
+        _edit_all(tracer, model, block)
 
 
 def _invoke(model: Any, blocks: list[Block]) -> None:
@@ -174,20 +175,26 @@ def _invoke(model: Any, blocks: list[Block]) -> None:
         for block in blocks:
             args, kwargs = block.given
             with tracer.invoke(*args, **kwargs):
-                for watch in block.watches:
-                    watch.cache = tracer.cache(modules=list(watch.paths.values()), **watch.options)
-                for path, what in block.edits:
-                    _edit(tracer, _at(model, path), what)
+                _record(tracer, block)
+                _edit_all(tracer, model, block)
 
 
 def _generate(model: Any, block: Block, step: int) -> None:
     args, kwargs = block.given
     with model.trace(*args, **kwargs) as tracer:
-        for watch in block.watches:
-            watch.cache = tracer.cache(modules=list(watch.paths.values()), **watch.options)
+        _record(tracer, block)
         for _ in tracer.iter[step : step + 1]:
-            for path, what in block.edits:
-                _edit(tracer, _at(model, path), what)
+            _edit_all(tracer, model, block)
+
+
+def _record(tracer: Any, block: Block) -> None:
+    for watch in block.watches:
+        watch.cache = tracer.cache(modules=list(watch.paths.values()), **watch.options)
+
+
+def _edit_all(tracer: Any, model: Any, block: Block) -> None:
+    for path, what in block.edits:
+        _edit(tracer, _at(model, path), what)
 
 
 def _at(model: Any, path: str) -> Any:
