@@ -308,6 +308,41 @@ def test_garbage_is_collected_before_anybody_waits(limited: int) -> None:
         gc.set_threshold(*thresholds)
 
 
+def test_a_short_stall_collects_no_garbage(limited: int) -> None:
+    collections = []
+
+    def note(phase: str, info: dict[str, int]) -> None:
+        if phase == "start" and info["generation"] == 2:
+            collections.append(info)
+
+    def stall_until_another_thread_drops() -> int:
+        """How many full collections one stall took."""
+        held = [recorded(24)]
+        caches: list[nntap.Cache] = []
+
+        def drop() -> None:
+            while not caches or caches[0].stats.stalls == 0:
+                threading.Event().wait(0.001)
+            held.clear()
+
+        thread = threading.Thread(target=drop)
+        model = Give(lambda: filled(16))
+        thread.start()
+        collections.clear()
+        with nntap.capture(model) as cache:
+            caches.append(cache)
+            model()
+        thread.join()
+        assert cache.stats.stalls == 1
+        return len(collections)
+
+    gc.callbacks.append(note)
+    try:  # a busy machine may keep the other thread from running for as long as a stall waits before it collects
+        assert 0 in (stall_until_another_thread_drops() for _ in range(20))
+    finally:
+        gc.callbacks.remove(note)
+
+
 def test_ctrl_c_ends_a_stall(limited: int) -> None:
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
     nntap.set_limits(wait_seconds=300)

@@ -21,6 +21,23 @@ bool other_threads_live() {
   return first != nullptr && PyThreadState_Next(first) != nullptr;
 }
 
+// Counts a stall when it begins, and its time when it ends, however it ends.
+class CountedStall {
+ public:
+  explicit CountedStall(StallStats& stats) : stats_(stats) { ++stats_.stalls; }
+  CountedStall(const CountedStall&) = delete;
+  CountedStall& operator=(const CountedStall&) = delete;
+  ~CountedStall() {
+    stats_.stall_ns +=
+        static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(Clock::now() - start_).count());
+  }
+  Clock::time_point start() const { return start_; }
+
+ private:
+  StallStats& stats_;
+  const Clock::time_point start_ = Clock::now();
+};
+
 [[noreturn]] void throw_out_of_memory(const MemoryRequest& request, std::uint64_t own_bytes, const char* why) {
   const HostPoolStats pool = HostPool::instance().stats();
   throw HostMemoryError(
@@ -29,6 +46,45 @@ bool other_threads_live() {
            pool.limit_bytes == 0 ? text("none, the system refused") : text(pool.limit_bytes, " bytes"),
            ". What was recorded so far stays readable. Drop caches and tensors that are no longer needed, record less "
            "(modules=, dtype=), or raise the limit with nntap.set_limits(host_bytes=...)"));
+}
+
+// Why it is no use to wait any longer, or null.
+const char* hopeless(const MemoryRequest& request, std::uint64_t own_bytes, double waited) {
+  if (request.comes_free()) return nullptr;
+  if (request.bytes_in_use() <= own_bytes) {
+    return "all that is in use belongs to this capture, so waiting would not help";
+  }
+  if (!other_threads_live()) return "no other thread lives that could free any, so waiting would not help";
+  if (waited >= patience) return "no other thread freed enough within wait_seconds";
+  return nullptr;
+}
+
+// False when a signal handler has raised.
+bool wait_a_little(MemoryRequest& request) {
+  {
+    const WithoutGil others_run;
+    request.wait(kLookEvery);
+  }
+  return PyErr_CheckSignals() == 0;
+}
+
+// One stall: returns when the request is placed, or throws.
+void wait_until_placed(MemoryRequest& request, std::uint64_t own_bytes, Clock::time_point start) {
+  // A full collection takes a third of a second in a process with large libraries. So it comes after the first look:
+  // a thread that is done with its records has mostly dropped them by then.
+  bool collected = false;
+  do {
+    const double waited = std::chrono::duration<double>(Clock::now() - start).count();
+    const char* why = hopeless(request, own_bytes, waited);
+    if (!collected && (why != nullptr || Clock::now() - start >= kLookEvery)) {
+      PyGC_Collect();
+      collected = true;
+    } else if (why != nullptr) {
+      throw_out_of_memory(request, own_bytes, why);
+    } else if (!wait_a_little(request)) {
+      throw PythonErrorSet{};
+    }
+  } while (!request.place());
 }
 
 }  // namespace
@@ -42,30 +98,9 @@ double stall_patience() { return patience; }
 
 void place_or_wait(MemoryRequest& request, std::uint64_t own_bytes, StallStats& stats) {
   if (request.place()) return;
-  const auto start = Clock::now();
-  const auto waited = [&] { return std::chrono::duration<double>(Clock::now() - start).count(); };
-  ++stats.stalls;
   const LoggedScope logged("stall", request.bytes());
-  const char* failure = nullptr;
-  bool interrupted = false;
-  PyGC_Collect();
-  while (!request.place()) {
-    if (request.comes_free()) {
-    } else if (request.bytes_in_use() <= own_bytes) {
-      failure = "all that is in use belongs to this capture, so waiting would not help";
-    } else if (!other_threads_live()) {
-      failure = "no other thread lives that could free any, so waiting would not help";
-    } else if (waited() >= patience) {
-      failure = "no other thread freed enough within wait_seconds";
-    }
-    if (failure != nullptr) break;
-    Py_BEGIN_ALLOW_THREADS request.wait(kLookEvery);
-    Py_END_ALLOW_THREADS interrupted = PyErr_CheckSignals() != 0;
-    if (interrupted) break;
-  }
-  stats.stall_ns += static_cast<std::uint64_t>(waited() * 1e9);
-  if (interrupted) throw PythonErrorSet{};
-  if (failure != nullptr) throw_out_of_memory(request, own_bytes, failure);
+  const CountedStall counted(stats);
+  wait_until_placed(request, own_bytes, counted.start());
 }
 
 }  // namespace nntap

@@ -38,9 +38,10 @@ class MemoryRequest {
 void set_stall_patience(double seconds);
 double stall_patience();
 
-/// Places the request, waiting for memory if it must: first collects garbage, then, while records of others exist and
-/// another thread could drop them, waits with the GIL released. Throws HostMemoryError when nobody can free any, or
-/// when patience is over; PythonErrorSet when the wait was interrupted. `own_bytes`: what the asking recorder holds.
+/// Places the request, waiting for memory if it must: while records of others exist and another thread could drop them,
+/// waits with the GIL released; once in a stall, early on or before it gives up, collects garbage. Throws
+/// HostMemoryError when nobody can free any, or when patience is over; PythonErrorSet when the wait was interrupted.
+/// `own_bytes`: what the asking recorder holds.
 void place_or_wait(MemoryRequest& request, std::uint64_t own_bytes, StallStats& stats);
 
 }  // namespace nntap
