@@ -1,82 +1,31 @@
 #include "capture/recorder.hpp"
 
-#include <algorithm>
-#include <iterator>
-#include <map>
 #include <new>
-#include <string>
 #include <vector>
 
 #include "capture/hook.hpp"
-#include "capture/identity_table.hpp"
 #include "capture/nest.hpp"
 #include "capture/python_error.hpp"
-#include "capture/stall.hpp"
 #include "capture/tap.hpp"
+#include "capture/tensor_recorder.hpp"
 #include "capture/ticket.hpp"
 #include "capture/torch_seam.hpp"
-#include "copy/dtype.hpp"
-#include "copy/engine.hpp"
+#include "capture/visits.hpp"
 #include "device/registry.hpp"
 #include "support/error.hpp"
 
 namespace nntap {
 namespace {
 
-// Copies from here on let other Python threads run.
-constexpr std::size_t kDropGilBytes = std::size_t{4} << 20;
-
-// One call of a module. A slot is null until it is recorded, then a nest with tickets, and once somebody has read it a
-// nest with tensors.
-struct Visit {
-  Ref values[2];
-  bool read[2] = {false, false};
-};
-
-// A visit whose inputs are recorded and whose output is still to come, or never comes because the call raised.
-struct OpenVisit {
-  unsigned long thread;
-  std::size_t visit;
-};
-
-// One module's visits. The first lies inline: most modules are seen once.
-class PathRecords {
- public:
-  std::size_t size() const { return size_; }
-  Visit& operator[](std::size_t i) { return i == 0 ? first_ : later_[i - 1]; }
-  const Visit& operator[](std::size_t i) const { return i == 0 ? first_ : later_[i - 1]; }
-  std::size_t add() {
-    if (size_ > 0) later_.emplace_back();
-    return size_++;
-  }
-
-  std::vector<OpenVisit> open;
-
- private:
-  std::size_t size_ = 0;
-  Visit first_;
-  std::vector<Visit> later_;
-};
-
 // The state behind one cache. Guarded by the GIL; since walking a value may run Python code and a copy may drop the
 // GIL, no reference into `paths` is kept over either.
 struct State {
-  bool has_dtype = false;
-  DLDataType dtype{};       // of every record, where has_dtype
-  bool has_target = false;  // else every record stays on its tensor's device
-  DLDevice target{kDLCPU, 0};
   bool pairs = false;  // inputs and output of one call make one visit
   bool closed = false;
-  Ref slow_reason;  // a str when every tensor goes the slow way, or None
-  Ref slow;         // callable (tensor) -> tensor
-  Ref rebuild;      // callable (value, walk) -> value, for the less common containers
-  std::vector<PathRecords> paths;
+  Ref rebuild;  // callable (value, walk) -> value, for the less common containers
+  TensorRecorder tensors;
+  std::vector<Visits> paths;
   std::vector<Py_ssize_t> order;  // paths by their first record
-  ShareTable shared;              // on synchronous devices
-  IdentityTable handed_on;        // on asynchronous ones
-  CopyStats copies;
-  StallStats stalls;
-  std::map<std::string, std::uint64_t> slow_counts;
 };
 
 struct Recorder {
@@ -90,128 +39,13 @@ State& state_of(PyObject* self) { return reinterpret_cast<Recorder*>(self)->stat
 
 // ---- recording ----
 
-Ref snapshot_slow(State& state, const char* reason, PyObject* tensor) {
-  ++state.slow_counts[reason];
-  return checked(PyObject_CallOneArg(state.slow.get(), tensor));
-}
-
-class SnapshotRequest final : public MemoryRequest {
- public:
-  explicit SnapshotRequest(Snapshot& snapshot) : snapshot_(snapshot) {}
-  bool place() override { return snapshot_.place(); }
-  std::size_t bytes() const override { return snapshot_.bytes(); }
-  std::size_t bytes_in_use() const override { return HostPool::instance().stats().used_bytes; }
-  void wait(std::chrono::milliseconds patience) override { HostPool::instance().wait_for_return(patience); }
-
- private:
-  Snapshot& snapshot_;
-};
-
-class SubmitRequest final : public MemoryRequest {
- public:
-  explicit SubmitRequest(const AsynchronousDevice& device) : device_(device) {}
-  bool place() override { return device_.submit(); }
-  std::size_t bytes() const override { return device_.bytes_wanted(); }
-  std::size_t bytes_in_use() const override { return device_.host_bytes_in_use(); }
-  bool comes_free() const override { return device_.frees_memory(); }
-  void wait(std::chrono::milliseconds patience) override { device_.wait_for_memory(patience); }
-
- private:
-  const AsynchronousDevice& device_;
-};
-
-// Gives what a walk has enqueued to the device. What has not been given when it is destroyed, because the walk failed,
-// is forgotten, with all that could lead to it.
-class Submission {
- public:
-  explicit Submission(State& state) : state_(state) {}
-  Submission(const Submission&) = delete;
-  Submission& operator=(const Submission&) = delete;
-  ~Submission() {
-    for (const AsynchronousDevice* device : asynchronous_devices()) {
-      if (device->bytes_wanted() == 0) continue;
-      device->discard();
-      state_.handed_on.clear();
-    }
-  }
-  void submit() {
-    for (const AsynchronousDevice* device : asynchronous_devices()) {
-      if (device->bytes_wanted() == 0) continue;
-      SubmitRequest request(*device);
-      try {
-        place_or_wait(request, state_.copies.bytes_moved, state_.stalls);
-      } catch (...) {
-        state_.handed_on.clear();
-        throw;
-      }
-    }
-  }
-
- private:
-  State& state_;
-};
-
-Ref snapshot_now(State& state, const SynchronousDevice& device, const TensorView& source, DLDataType out) {
-  Snapshot snapshot(device, source, out);
-  if (auto known = snapshot.find_shared(state.shared, state.copies)) return ticket_for(std::move(known));
-  SnapshotRequest request(snapshot);
-  place_or_wait(request, state.copies.bytes_moved, state.stalls);
-  if (snapshot.bytes() < kDropGilBytes) {
-    snapshot.copy();
-  } else {
-    const WithoutGil others_run;
-    snapshot.copy();
-  }
-  return ticket_for(snapshot.commit(state.shared, state.copies));
-}
-
-Ref snapshot_later(State& state, const AsynchronousDevice& device, const TensorView& source, DLDataType out,
-                   PyObject* tensor) {
-  if (auto known = state.handed_on.find(tensor, source, out)) {
-    state.copies.count_shared(*known);
-    return ticket_for(std::move(known));
-  }
-  const Plan plan(source, out);
-  auto record = make_record(source, out, plan);
-  const bool on_device = !state.has_target || state.target.device_type != kDLCPU;
-  if (const char* reason = device.enqueue(record, plan.gather, on_device)) {
-    return snapshot_slow(state, reason, tensor);
-  }
-  state.copies.count_copied(*record);
-  state.handed_on.remember(tensor, record);
-  return ticket_for(std::move(record));
-}
-
-bool same(DLDevice a, DLDevice b) { return a.device_type == b.device_type && a.device_id == b.device_id; }
-
-// Why torch has to bring the record to its target, or null.
-const char* wrong_target(const State& state, const TensorView& source) {
-  if (!state.has_target || state.target.device_type == kDLCPU || same(state.target, source.device)) return nullptr;
-  return "another target device";
-}
-
-Ref snapshot(State& state, PyObject* tensor) {
-  if (state.slow_reason.get() != Py_None) {
-    const char* reason = PyUnicode_AsUTF8(state.slow_reason.get());
-    if (reason == nullptr) throw PythonErrorSet{};
-    return snapshot_slow(state, reason, tensor);
-  }
-  TensorView source;
-  if (const char* reason = torch_seam::view(tensor, source)) return snapshot_slow(state, reason, tensor);
-  const Device* device = find_device(source);
-  if (device == nullptr) return snapshot_slow(state, "device left to torch", tensor);
-  const DLDataType out = state.has_dtype ? state.dtype : source.dtype;
-  if (!device->can_cast(source.dtype, out)) return snapshot_slow(state, "cast left to torch", tensor);
-  if (const char* reason = wrong_target(state, source)) return snapshot_slow(state, reason, tensor);
-  if (const auto* now = device->synchronous()) return snapshot_now(state, *now, source, out);
-  return snapshot_later(state, *device->asynchronous(), source, out, tensor);
-}
-
 // Replaces tensors by tickets.
 class Freezer final : public NestVisitor {
  public:
   explicit Freezer(PyObject* self) : self_(self) {}
-  Ref leaf(PyObject* value) override { return torch_seam::is_tensor(value) ? snapshot(state_of(self_), value) : Ref(); }
+  Ref leaf(PyObject* value) override {
+    return torch_seam::is_tensor(value) ? state_of(self_).tensors.record(value) : Ref();
+  }
   Ref uncommon(PyObject* value) override {
     const Ref walk = checked(PyObject_GetAttrString(self_, "_freeze"));
     return checked(PyObject_CallFunctionObjArgs(state_of(self_).rebuild.get(), value, walk.get(), nullptr));
@@ -238,50 +72,31 @@ class Thawer final : public NestVisitor {
   PyObject* self_;
 };
 
-PathRecords& path_of(State& state, Py_ssize_t path) { return state.paths[static_cast<std::size_t>(path)]; }
-
-// The open visits that this thread has begun from visit `since` on, oldest first.
-std::vector<OpenVisit>::iterator first_open(PathRecords& path, std::size_t since) {
-  const unsigned long thread = PyThread_get_thread_ident();
-  return std::find_if(path.open.begin(), path.open.end(),
-                      [=](const OpenVisit& open) { return open.thread == thread && open.visit >= since; });
-}
-
-std::vector<OpenVisit>::iterator last_open(PathRecords& path) {
-  const unsigned long thread = PyThread_get_thread_ident();
-  const auto found =
-      std::find_if(path.open.rbegin(), path.open.rend(), [=](const OpenVisit& open) { return open.thread == thread; });
-  return found == path.open.rend() ? path.open.end() : std::prev(found.base());
-}
-
-// The visit an output belongs to; a new one where no inputs were recorded.
-std::size_t close(PathRecords& path, std::vector<OpenVisit>::iterator open) {
-  if (open == path.open.end()) return path.add();
-  const std::size_t visit = open->visit;
-  path.open.erase(open);
-  return visit;
-}
+Visits& path_of(State& state, Py_ssize_t path) { return state.paths[static_cast<std::size_t>(path)]; }
 
 void store(State& state, Py_ssize_t index, std::size_t visit, Slot slot, Ref value) {
-  PathRecords& path = path_of(state, index);
+  Visits& path = path_of(state, index);
   if (visit == 0 && !path[0].values[0] && !path[0].values[1]) state.order.push_back(index);
   path[visit].values[static_cast<int>(slot)] = std::move(value);
 }
 
 std::size_t visit_for(State& state, Py_ssize_t index, Slot slot) {
-  PathRecords& path = path_of(state, index);
+  Visits& path = path_of(state, index);
   if (!state.pairs) return path.add();
-  if (slot == Slot::kOutput) return close(path, last_open(path));
-  path.open.push_back({PyThread_get_thread_ident(), path.size()});
-  return path.add();
+  return slot == Slot::kOutput ? path.close_last() : path.open();
 }
 
 Ref frozen(PyObject* self, PyObject* value) {
   Freezer freezer(self);
-  Submission submission(state_of(self));
-  Ref kept = walk_nest(value, freezer);
-  submission.submit();
-  return kept;
+  TensorRecorder& tensors = state_of(self).tensors;
+  try {
+    Ref kept = walk_nest(value, freezer);
+    tensors.submit();
+    return kept;
+  } catch (...) {
+    tensors.discard();
+    throw;
+  }
 }
 
 }  // namespace
@@ -302,10 +117,7 @@ Call::Call(PyObject* recorder, Py_ssize_t path)
 Call::~Call() {
   State& state = state_of(recorder_);
   if (state.closed || !state.pairs) return;
-  PathRecords& path = path_of(state, path_);
-  for (auto open = first_open(path, since_); open != path.open.end(); open = first_open(path, since_)) {
-    path.open.erase(open);
-  }
+  path_of(state, path_).abandon(since_);
 }
 
 void Call::record_output(PyObject* value) {
@@ -313,8 +125,8 @@ void Call::record_output(PyObject* value) {
   if (state.closed) return;
   Ref kept = frozen(recorder_, value);
   if (state.closed) return;
-  PathRecords& path = path_of(state, path_);
-  const std::size_t visit = state.pairs ? close(path, first_open(path, since_)) : path.add();
+  Visits& path = path_of(state, path_);
+  const std::size_t visit = state.pairs ? path.close_first(since_) : path.add();
   store(state, path_, visit, Slot::kOutput, std::move(kept));
 }
 
@@ -365,15 +177,16 @@ PyObject* recorder_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
     State& state = *new (&state_of(self.get())) State();
     state.paths.resize(static_cast<std::size_t>(paths));
     state.order.reserve(state.paths.size());
-    state.shared.reserve(state.paths.size());
-    state.slow = Ref::share(slow);
-    state.rebuild = Ref::share(rebuild);
-    state.slow_reason = Ref::share(slow_reason);
     state.pairs = pairs != 0;
-    state.has_dtype = dtype != Py_None;
-    if (state.has_dtype) state.dtype = as_dtype(dtype);
-    state.has_target = target != Py_None;
-    if (state.has_target) state.target = as_device(target);
+    state.rebuild = Ref::share(rebuild);
+    state.tensors.expect(state.paths.size());
+    TensorOptions& options = state.tensors.options;
+    options.slow = Ref::share(slow);
+    options.slow_reason = Ref::share(slow_reason);
+    options.has_dtype = dtype != Py_None;
+    if (options.has_dtype) options.dtype = as_dtype(dtype);
+    options.has_target = target != Py_None;
+    if (options.has_target) options.target = as_device(target);
     return self.release();
   });
 }
@@ -381,9 +194,9 @@ PyObject* recorder_new(PyTypeObject* type, PyObject* args, PyObject* kwargs) {
 int recorder_traverse(PyObject* self, visitproc visit, void* arg) {
   Py_VISIT(Py_TYPE(self));
   State& state = state_of(self);
-  Py_VISIT(state.slow.get());
+  Py_VISIT(state.tensors.options.slow.get());
   Py_VISIT(state.rebuild.get());
-  for (const PathRecords& path : state.paths) {
+  for (const Visits& path : state.paths) {
     for (std::size_t i = 0; i < path.size(); ++i) {
       Py_VISIT(path[i].values[0].get());
       Py_VISIT(path[i].values[1].get());
@@ -396,10 +209,9 @@ int recorder_clear(PyObject* self) {
   State& state = state_of(self);
   // Moved out first: dropping a value may run Python code that looks at this recorder.
   const auto paths = std::exchange(state.paths, {});
-  const Ref slow = std::exchange(state.slow, Ref()), rebuild = std::exchange(state.rebuild, Ref());
+  const Ref slow = std::exchange(state.tensors.options.slow, Ref()), rebuild = std::exchange(state.rebuild, Ref());
   state.order.clear();
-  state.shared.clear();
-  state.handed_on.clear();
+  state.tensors.forget_tensors();
   state.closed = true;
   return 0;
 }
@@ -449,15 +261,16 @@ PyObject* recorder_untap(PyObject* self, PyObject* modules) {
 }
 
 PyObject* recorder_close(PyObject* self, PyObject*) {
-  State& state = state_of(self);
-  state.closed = true;
-  state.shared.clear();
-  state.handed_on.clear();
-  try {
-    for (const AsynchronousDevice* device : asynchronous_devices()) device->flush();
-  } catch (const CudaError&) {  // whoever reads what did not reach the host is told
-  }
-  return Py_NewRef(Py_None);
+  return guarded([&] {
+    State& state = state_of(self);
+    state.closed = true;
+    state.tensors.forget_tensors();
+    try {
+      for (const AsynchronousDevice* device : asynchronous_devices()) device->flush();
+    } catch (const CudaError&) {  // whoever reads what did not reach the host is told
+    }
+    return Py_NewRef(Py_None);
+  });
 }
 
 PyObject* recorder_order(PyObject* self, PyObject*) {
@@ -521,20 +334,20 @@ PyObject* recorder_thaw(PyObject* self, PyObject* value) {
 
 PyObject* recorder_stats(PyObject* self, PyObject*) {
   return guarded([&] {
-    const State& state = state_of(self);
+    const TensorRecorder& tensors = state_of(self).tensors;
     const Ref slow = checked(PyDict_New());
-    for (const auto& [reason, count] : state.slow_counts) {
+    for (const auto& [reason, count] : tensors.slow_counts) {
       const Ref number = checked(PyLong_FromUnsignedLongLong(count));
       checked(PyDict_SetItemString(slow.get(), reason.c_str(), number.get()));
     }
     const auto number = [](std::uint64_t value) { return static_cast<unsigned long long>(value); };
-    return checked(Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:O}", "records", number(state.copies.records),
-                                 "bytes_recorded", number(state.copies.bytes_recorded), "bytes_moved",
-                                 number(state.copies.bytes_moved), "shared", number(state.copies.shared),
-                                 "bytes_shared", number(state.copies.bytes_shared), "timed_bytes",
-                                 number(state.copies.timed_bytes), "copy_ns", number(state.copies.copy_ns), "stalls",
-                                 number(state.stalls.stalls), "stall_ns", number(state.stalls.stall_ns), "slow",
-                                 slow.get()))
+    const CopyStats& copies = tensors.copies;
+    return checked(Py_BuildValue("{s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:K,s:O}", "records", number(copies.records),
+                                 "bytes_recorded", number(copies.bytes_recorded), "bytes_moved",
+                                 number(copies.bytes_moved), "shared", number(copies.shared), "bytes_shared",
+                                 number(copies.bytes_shared), "timed_bytes", number(copies.timed_bytes), "copy_ns",
+                                 number(copies.copy_ns), "stalls", number(tensors.stalls.stalls), "stall_ns",
+                                 number(tensors.stalls.stall_ns), "slow", slow.get()))
         .release();
   });
 }

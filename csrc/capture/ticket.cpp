@@ -20,8 +20,8 @@ PyTypeObject* ticket_type = nullptr;  // owned for the life of the process
 void ticket_dealloc(PyObject* self) {
   auto* ticket = reinterpret_cast<Ticket*>(self);
   PyTypeObject* type = Py_TYPE(self);
+  ticket->record->ticket = nullptr;  // first: freeing the tensor may run Python code that wants a ticket
   Py_XDECREF(ticket->tensor);
-  ticket->record->ticket = nullptr;
   ticket->record.~shared_ptr();
   PyObject_Free(self);
   Py_DECREF(type);
@@ -62,7 +62,10 @@ Ref redeem(PyObject* self) {
     record.landing.reset();
   }
   NNTAP_CHECK(record.nbytes == 0 || record.data() != nullptr, std::runtime_error, "a record was never copied");
-  if (ticket->tensor == nullptr) ticket->tensor = torch_seam::to_tensor(ticket->record).release();
+  if (ticket->tensor == nullptr) {
+    Ref made = torch_seam::to_tensor(ticket->record);
+    if (ticket->tensor == nullptr) ticket->tensor = made.release();  // another thread may have been faster
+  }
   return Ref::share(ticket->tensor);
 }
 

@@ -1,0 +1,61 @@
+#pragma once
+
+// The way of one tensor: shared with an earlier record, copied at once, enqueued on its device, or left to torch.
+
+#include <cstdint>
+#include <map>
+#include <string>
+
+#include "capture/identity_table.hpp"
+#include "capture/python.hpp"
+#include "capture/stall.hpp"
+#include "copy/engine.hpp"
+#include "copy/share_table.hpp"
+
+namespace nntap {
+
+/// How every tensor of one recorder is recorded.
+struct TensorOptions {
+  bool has_dtype = false;
+  DLDataType dtype{};       // of every record, where has_dtype
+  bool has_target = false;  // else every record stays on its tensor's device
+  DLDevice target{kDLCPU, 0};
+  Ref slow_reason;  // a str when every tensor goes the slow way, or None
+  Ref slow;         // callable (tensor) -> tensor
+};
+
+/// Records tensors for one recorder. Guarded by the GIL, which a copy may drop.
+class TensorRecorder {
+ public:
+  TensorOptions options;
+
+  // What it came to.
+  CopyStats copies;
+  StallStats stalls;
+  std::map<std::string, std::uint64_t> slow_counts;  // by reason
+
+  /// A ticket for the tensor's record, or what torch made of it. Throws.
+  Ref record(PyObject* tensor);
+
+  /// Gives what this thread has enqueued to the devices, waiting for host memory if it must. Throws.
+  void submit();
+
+  /// Forgets what this thread has enqueued and not submitted, with all that could lead to it.
+  void discard() noexcept;
+
+  /// From here on no tensor becomes an earlier record.
+  void forget_tensors() noexcept;
+
+  void expect(std::size_t tensors) { shared_.reserve(tensors); }
+
+ private:
+  Ref leave_to_torch(const char* reason, PyObject* tensor);
+  Ref copy_now(const SynchronousDevice& device, const TensorView& source, DLDataType out);
+  Ref copy_later(const AsynchronousDevice& device, const TensorView& source, DLDataType out, PyObject* tensor);
+  const char* wrong_target(const TensorView& source) const;
+
+  ShareTable shared_;        // on synchronous devices
+  IdentityTable handed_on_;  // on asynchronous ones
+};
+
+}  // namespace nntap
