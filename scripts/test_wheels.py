@@ -32,6 +32,7 @@ STEPS = ["install", "import", "doctor", "demo", "tests"]
 CORE_TESTS = [
     "test_cache_copies.py",
     "test_capture.py",
+    "test_casts.py",
     "test_compile.py",
     "test_doctor.py",
     "test_properties.py",

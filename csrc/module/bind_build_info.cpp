@@ -27,7 +27,7 @@ py::dict build_info() {
   out["version"] = NNTAP_VERSION;
   out["compiler"] = kCompiler;
   out["dlpack"] = text(DLPACK_MAJOR_VERSION, ".", DLPACK_MINOR_VERSION);
-  out["cpu_casts"] = cast_flavour();
+  out["cpu_casts"] = cast_flavours().front().name;
   out["cpu_threads"] = torch_threads();
   out["devices"] = names;
   out["cuda_architectures"] = cuda::architecture_names();

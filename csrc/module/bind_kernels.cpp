@@ -18,10 +18,6 @@ namespace py = pybind11;
 namespace nntap {
 namespace {
 
-DLDataType dtype_of(std::pair<int, int> code_and_bits) {
-  return {static_cast<std::uint8_t>(code_and_bits.first), static_cast<std::uint8_t>(code_and_bits.second), 1};
-}
-
 // Which bytes are elements of the sources of a launch, while it runs on this thread. Reading others is an error, also
 // where they are in an allocation: they may be another tensor's, which is being written, or nobody's.
 class Readable {

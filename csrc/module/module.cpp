@@ -71,6 +71,7 @@ PYBIND11_MODULE(_core, m) {
   py::module_ testing = m.def_submodule("testing", "What tests drive the core with.");
   nntap::bind_cuda_testing(testing);
   nntap::bind_kernels(testing);
+  nntap::bind_casts(testing);
   nntap::bind_simulator(testing);
   nntap::bind_driver_table(testing);
 }
