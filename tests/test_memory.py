@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import _thread
 import gc
+import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from torch import nn
 
 import nntap
 from helpers import Give, assert_script_runs, assert_storage_is_exact, hooks_of, record
+from nntap import _core
 
 MIB = 1 << 20
 SLAB = nntap.pool_stats()["slab_bytes"]
@@ -420,3 +423,102 @@ def test_what_is_not_given_stays_as_it_is() -> None:
     nntap.set_limits(host_bytes=None)
     assert [nntap.pool_stats()[name] for name in ("limit_bytes", "wait_seconds")] == [None, 6]
     nntap.set_limits(wait_seconds=30)
+
+
+def test_a_capture_of_small_records_that_owns_all_memory_fails_at_once(limited: int) -> None:
+    value = torch.ones(4033, dtype=torch.uint8)  # which takes 4096
+    model = Give(lambda: value.clone())
+    with (
+        another_thread(),
+        pytest.raises(nntap.HostMemoryError, match="belongs to this capture"),
+        nntap.capture(model),
+    ):
+        for _ in range(limited // 4096 + 1):
+            model()
+
+
+def test_small_records_that_are_kept_leave_slabs_to_large_ones() -> None:
+    gc.collect()
+    nntap.trim()
+    nntap.set_limits(host_bytes=6 * SLAB)
+    model = nn.ModuleList([Give(lambda: filled(12)), Give(lambda: filled(12)), Give(lambda: torch.ones(4))])
+    kept = []
+    try:
+        for _ in range(40):
+            with nntap.capture(model) as cache:
+                for module in model:
+                    module()
+            kept.append(cache["2"].output)
+            del cache
+    finally:
+        nntap.set_limits(host_bytes=None)
+
+
+def test_where_the_pool_may_not_grow_small_and_large_records_share_a_slab(limited: int) -> None:
+    large, small = recorded(20), record(torch.ones(4))[0]
+    assert nntap.pool_stats()["reserved_bytes"] == limited
+    assert (large[""].output == 1).all()
+    assert (small == 1).all()
+
+
+def test_a_record_of_more_bytes_than_can_be_counted_is_refused() -> None:
+    for dtype, elements in ((torch.float32, 2**62), (torch.float32, 2**62 - 4), (torch.float64, 2**61)):
+        model = Give(lambda dtype=dtype, elements=elements: torch.ones(1, dtype=dtype).expand(elements))
+        with pytest.raises(nntap.HostMemoryError, match="no host memory for a record"), nntap.capture(model):
+            model()
+
+
+# ---- reserve ----
+
+
+def test_reserve_under_a_limit_is_refused_and_keeps_nothing() -> None:
+    gc.collect()
+    nntap.trim()
+    nntap.set_limits(host_bytes=2 * SLAB)
+    try:
+        for warm in (False, True):
+            if warm:
+                recorded(1)
+            before = nntap.pool_stats()["reserved_bytes"]
+            with pytest.raises(nntap.HostMemoryError, match="raise the limit"):
+                nntap.reserve(3 * SLAB)
+            assert nntap.pool_stats()["reserved_bytes"] == before
+        nntap.reserve(2 * SLAB)
+        assert nntap.pool_stats()["reserved_bytes"] == 2 * SLAB
+    finally:
+        nntap.set_limits(host_bytes=None)
+
+
+@pytest.mark.parametrize("nbytes", [1 << 45, 1 << 60, (1 << 64) - 1])
+def test_reserve_of_more_than_the_machine_has_is_refused_and_keeps_nothing(nbytes: int) -> None:
+    gc.collect()
+    nntap.trim()
+    with pytest.raises(nntap.HostMemoryError):
+        nntap.reserve(nbytes)
+    assert nntap.pool_stats()["reserved_bytes"] == 0
+
+
+def test_reserve_touches_no_more_than_it_was_asked_for() -> None:
+    gc.collect()
+    nntap.trim()
+    recorded(3 * SLAB // MIB)
+    touched = nntap.pool_stats()["touched_bytes"]
+    nntap.trim()
+    nntap.reserve(1)
+    assert nntap.pool_stats()["touched_bytes"] <= 4 * MIB < touched
+
+
+# ---- what the machine has ----
+
+
+def test_a_control_group_s_limit_counts_as_the_machine_s_memory(tmp_path: Path) -> None:
+    whole = _core.memory_of_this_system(str(tmp_path))
+    assert whole == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    (tmp_path / "memory.max").write_text("max\n")
+    assert _core.memory_of_this_system(str(tmp_path)) == whole
+    (tmp_path / "memory.max").write_text(f"{3 * MIB}\n")
+    assert _core.memory_of_this_system(str(tmp_path)) == 3 * MIB
+    (tmp_path / "memory.max").unlink()
+    (tmp_path / "memory").mkdir()
+    (tmp_path / "memory" / "memory.limit_in_bytes").write_text(f"{2 * MIB}\n")
+    assert _core.memory_of_this_system(str(tmp_path)) == 2 * MIB

@@ -76,7 +76,7 @@ Ref TensorRecorder::copy_now(const SynchronousDevice& device, const TensorView& 
   Snapshot snapshot(device, source, out);
   if (auto known = snapshot.find_shared(shared_, copies)) return ticket_for(std::move(known));
   CopyRequest request(snapshot);
-  place_or_wait(request, copies.bytes_moved, stalls);
+  place_or_wait(request, copies.bytes_held, stalls);
   if (snapshot.bytes() < kDropGilBytes) {
     snapshot.copy();
   } else {
@@ -106,7 +106,7 @@ void TensorRecorder::submit() {
     if (device->bytes_wanted() == 0) continue;
     SubmitRequest request(*device);
     try {
-      place_or_wait(request, copies.bytes_moved, stalls);
+      place_or_wait(request, copies.bytes_held, stalls);
     } catch (...) {
       handed_on_.clear();
       throw;

@@ -11,6 +11,12 @@ namespace {
 // Below this a clock read costs more than a part in fifty of the copy.
 constexpr std::size_t kTimedBytes = std::size_t{16} << 10;
 
+// SIZE_MAX, which nobody has, where a tensor that repeats its elements has more bytes than can be counted.
+std::size_t bytes_of(std::int64_t numel, std::size_t item) {
+  std::size_t bytes;
+  return __builtin_mul_overflow(static_cast<std::size_t>(numel), item, &bytes) ? SIZE_MAX : bytes;
+}
+
 }  // namespace
 
 void CopyStats::count_shared(const Record& record) {
@@ -24,12 +30,13 @@ void CopyStats::count_copied(const Record& record) {
   ++records;
   bytes_recorded += record.nbytes;
   bytes_moved += record.nbytes;
+  bytes_held += HostPool::held_for(record.nbytes);
 }
 
 Plan::Plan(const TensorView& source, DLDataType out)
     : layout(dense_like(source.layout)),
       gather(plan_gather(source.layout, layout)),
-      nbytes(static_cast<std::size_t>(gather.numel) * item_size(out)) {}
+      nbytes(bytes_of(gather.numel, item_size(out))) {}
 
 std::shared_ptr<Record> make_record(const TensorView& source, DLDataType out, const Plan& plan) {
   auto record = std::make_shared<Record>();

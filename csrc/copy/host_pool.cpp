@@ -11,10 +11,15 @@ namespace nntap {
 namespace {
 
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
+// Smaller records lie in slabs of their own: one that is kept would keep a slab of large ones from being used as a
+// whole.
+constexpr std::size_t kSmall = std::size_t{256} << 10;
+constexpr std::size_t kMostBytes = SIZE_MAX / 4;  // more than there are addresses, and sums of it still fit
 constexpr std::size_t kTouchStep = std::size_t{4} << 20;
-constexpr std::size_t kReserveStep = std::size_t{1} << 30;
 
 std::size_t round_up(std::size_t bytes, std::size_t unit) { return (bytes + unit - 1) / unit * unit; }
+
+bool is_small(std::size_t size) { return size < kSmall; }
 
 class PageableSource final : public SlabSource {
  public:
@@ -23,23 +28,9 @@ class PageableSource final : public SlabSource {
 };
 
 // Every pool of the process, for fork(). Pools are made one after the other, under the GIL, and never destroyed.
-std::vector<std::mutex*>& all_mutexes() {
-  static auto* all = new std::vector<std::mutex*>;
+std::vector<HostPool*>& all_pools() {
+  static auto* all = new std::vector<HostPool*>;
   return *all;
-}
-
-void lock_around_fork(std::mutex* mutex) {
-  if (all_mutexes().empty()) {
-    const auto unlock = [] {
-      for (std::mutex* each : all_mutexes()) each->unlock();
-    };
-    pthread_atfork(
-        [] {
-          for (std::mutex* each : all_mutexes()) each->lock();
-        },
-        unlock, unlock);
-  }
-  all_mutexes().push_back(mutex);
 }
 
 }  // namespace
@@ -76,7 +67,7 @@ void Block::recycle() noexcept {
 }
 
 Block Block::split(std::size_t bytes) {
-  const std::size_t size = std::min(size_, std::max(round_up(bytes, HostPool::kAlignment), HostPool::kAlignment));
+  const std::size_t size = std::min(size_, HostPool::held_for(bytes));
   if (size == size_) return std::move(*this);
   Block first(slab_, data_, size);
   data_ += size;
@@ -91,23 +82,46 @@ HostPool& HostPool::instance() {
 
 HostPool::HostPool(SlabSource& source, bool quarantine) : source_(source), quarantine_(quarantine) {
   stats_.slab_bytes = kSlabBytes;
-  lock_around_fork(&mutex_);
+  keep_whole_around_fork();
 }
 
 HostPool::~HostPool() = default;
 
+void HostPool::keep_whole_around_fork() {
+  if (all_pools().empty()) {
+    pthread_atfork(
+        [] {
+          for (HostPool* each : all_pools()) each->mutex_.lock();
+        },
+        [] {
+          for (HostPool* each : all_pools()) each->mutex_.unlock();
+        },
+        [] {
+          for (HostPool* each : all_pools()) {
+            // Whoever waited on the old one is not in the child, and notifying or destroying it would wait for them.
+            new (&each->returned_) std::condition_variable;
+            each->mutex_.unlock();
+          }
+        });
+  }
+  all_pools().push_back(this);
+}
+
 Block HostPool::acquire(std::size_t bytes) {
-  const std::size_t size = std::max(round_up(bytes, kAlignment), kAlignment);
+  if (bytes > kMostBytes) return {};
+  const std::size_t size = held_for(bytes);
   std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {
     Block found = find(size);
-    if (found.data() != nullptr || !grow(size, lock)) return found;
+    if (found.data() != nullptr) return found;
+    if (!grow(size, lock, true)) return find_among_others(size);
   }
 }
 
 Block HostPool::acquire_without_growth(std::size_t bytes) {
+  if (bytes > kMostBytes) return {};
   std::lock_guard<std::mutex> lock(mutex_);
-  return find(std::max(round_up(bytes, kAlignment), kAlignment));
+  return find(held_for(bytes));
 }
 
 bool HostPool::reserve(std::size_t bytes) {
@@ -117,20 +131,40 @@ bool HostPool::reserve(std::size_t bytes) {
     for (const auto& slab : slabs_) sum += slab->used == 0 ? slab->size : 0;
     return sum;
   };
+  const std::size_t before = slabs_.size();
+  const auto refused = [&] {
+    const auto added = remove_empty_slabs(before);
+    lock.unlock();
+    unmap(added);
+    return false;
+  };
+  if (bytes > kMostBytes) return false;
   while (empty() < bytes) {
-    if (!grow(std::min(bytes - empty(), kReserveStep), lock)) return false;
+    const std::size_t missing = bytes - empty();
+    if (missing > memory_to_be_had()) return refused();
+    if (!grow(std::min(missing, source_.most_at_once()), lock, false)) return refused();
   }
+  std::size_t touched = 0;
   for (const auto& slab : slabs_) {
-    if (slab->used == 0) touch_up_to(*slab, slab->size);
+    if (slab->used > 0 || touched >= bytes) continue;
+    touch_up_to(*slab, std::min(slab->size, round_up(bytes - touched, kTouchStep)));
+    touched += slab->size;
   }
   return true;
 }
 
 Block HostPool::find(std::size_t size) {
-  if (fits(current_, size)) return lease(*current_, cut(*current_, size), size);
+  Slab*& current = current_[is_small(size)];
+  if (fits(current, size)) return lease(*current, cut(*current, size), size);
   if (Slab* slab = take_empty_slab(size)) return lease(*slab, cut(*slab, size), size);
   if (auto [slab, data] = take_range(size); data != nullptr) return lease(*slab, data, size);
   return {};
+}
+
+// Where the pool may not grow, small and large records share a slab after all.
+Block HostPool::find_among_others(std::size_t size) {
+  Slab* other = current_[!is_small(size)];
+  return fits(other, size) ? lease(*other, cut(*other, size), size) : Block();
 }
 
 bool HostPool::fits(const Slab* slab, std::size_t size) const {
@@ -189,7 +223,7 @@ void HostPool::free_block(Slab* slab, char* data, std::size_t size) {
     unsettled_ -= slab->returned.size();
     slab->returned.clear();
     slab->top = 0;
-  } else if (slab == current_ && data + size == slab->base + slab->top) {
+  } else if (is_current(slab) && data + size == slab->base + slab->top) {
     slab->top -= size;
   } else {
     slab->returned.emplace_back(data, size);
@@ -204,18 +238,18 @@ HostPool::Slab* HostPool::take_empty_slab(std::size_t size) {
       best = slab.get();
     }
   }
-  if (best != nullptr && best != current_) {
-    retire_current();
-    current_ = best;
-  }
+  if (best == nullptr || best == current_[is_small(size)]) return best;
+  if (best == current_[!is_small(size)]) current_[!is_small(size)] = nullptr;
+  retire(current_[is_small(size)]);
+  current_[is_small(size)] = best;
   return best;
 }
 
-bool HostPool::grow(std::size_t size, std::unique_lock<std::mutex>& lock) {
+bool HostPool::grow(std::size_t size, std::unique_lock<std::mutex>& lock, bool may_drop) {
   const std::size_t bytes = std::max(kSlabBytes, round_up(size, kHugePage));
   const auto over = [&] { return stats_.limit_bytes != 0 && stats_.reserved_bytes + bytes > stats_.limit_bytes; };
   std::vector<std::unique_ptr<Slab>> dropped;
-  if (over()) dropped = remove_empty_slabs();
+  if (over() && may_drop) dropped = remove_empty_slabs();
   const bool allowed = !over();
   if (allowed) stats_.reserved_bytes += bytes;  // so that threads growing at once stay below the limit together
   lock.unlock();
@@ -241,10 +275,9 @@ void HostPool::adopt(char* base, std::size_t bytes) {
 }
 
 // What is left at the end of the current slab becomes a free range, like any other hole.
-void HostPool::retire_current() {
-  if (current_ == nullptr || current_->used == 0) return;
-  Slab& slab = *current_;
-  current_ = nullptr;
+void HostPool::retire(Slab*& current) {
+  if (current == nullptr || current->used == 0) return;
+  Slab& slab = *std::exchange(current, nullptr);
   if (slab.top < slab.size) add_range(slab, slab.base + slab.top, slab.size - slab.top);
   slab.top = slab.size;
 }
@@ -332,11 +365,12 @@ std::size_t HostPool::trim() {
   return freed;
 }
 
-std::vector<std::unique_ptr<Block::Slab>> HostPool::remove_empty_slabs() {
+std::vector<std::unique_ptr<Block::Slab>> HostPool::remove_empty_slabs(std::size_t first) {
   std::vector<std::unique_ptr<Slab>> removed;
-  const auto keep = std::partition(slabs_.begin(), slabs_.end(), [](const auto& s) { return s->used != 0; });
+  const auto from = slabs_.begin() + static_cast<std::ptrdiff_t>(std::min(first, slabs_.size()));
+  const auto keep = std::partition(from, slabs_.end(), [](const auto& s) { return s->used != 0; });
   for (auto slab = keep; slab != slabs_.end(); ++slab) {
-    if (slab->get() == current_) current_ = nullptr;
+    for (Slab*& current : current_) current = slab->get() == current ? nullptr : current;
     stats_.touched_bytes -= (*slab)->touched;
     stats_.reserved_bytes -= (*slab)->size;
     removed.push_back(std::move(*slab));

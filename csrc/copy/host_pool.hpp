@@ -71,6 +71,9 @@ class SlabSource {
 
   /// Whether map() gives pages that exist already; else the pool touches them as it cuts blocks.
   virtual bool maps_touched() const { return false; }
+
+  /// The largest slab to ask for where no single record needs a larger one.
+  virtual std::size_t most_at_once() const { return std::size_t{1} << 30; }
 };
 
 /// Pools are never destroyed: a record may outlive the interpreter.
@@ -82,6 +85,11 @@ class HostPool {
  public:
   static constexpr std::size_t kSlabBytes = std::size_t{32} << 20;
   static constexpr std::size_t kAlignment = 64;
+
+  /// The size of the block for that many bytes.
+  static constexpr std::size_t held_for(std::size_t bytes) {
+    return bytes == 0 ? kAlignment : (bytes + kAlignment - 1) / kAlignment * kAlignment;
+  }
 
   /// Blocks of a pool with a quarantine are not used again when they come back, but handed out by take_returned().
   HostPool(SlabSource& source, bool quarantine);
@@ -96,7 +104,8 @@ class HostPool {
   /// The same from the slabs that are there.
   Block acquire_without_growth(std::size_t bytes);
 
-  /// Adds slabs until `bytes` lie in slabs without records. False where the limit or the system does not allow it.
+  /// Adds slabs until `bytes` lie in slabs without records, whose pages then exist. False, with nothing added, where
+  /// the limit or the system does not allow it.
   bool reserve(std::size_t bytes);
 
   /// Waits until some block has been returned or `patience` is over. Says whether one was returned.
@@ -120,20 +129,23 @@ class HostPool {
   using Slab = Block::Slab;
   friend class Block;
 
+  void keep_whole_around_fork();
   void give_back(Slab* slab, char* data, std::size_t size, bool clean) noexcept;
   void unmap(const std::vector<std::unique_ptr<Slab>>& slabs) noexcept;
 
   // All of these with mutex_ held. grow() drops it while the source works.
   Block find(std::size_t size);
+  Block find_among_others(std::size_t size);
   char* cut(Slab& slab, std::size_t size);
   Block lease(Slab& slab, char* data, std::size_t size);
   void touch_up_to(Slab& slab, std::size_t end);
   bool fits(const Slab* slab, std::size_t size) const;
   Slab* take_empty_slab(std::size_t size);
-  bool grow(std::size_t size, std::unique_lock<std::mutex>& lock);
+  bool grow(std::size_t size, std::unique_lock<std::mutex>& lock, bool may_drop);
   void adopt(char* base, std::size_t bytes);
-  std::vector<std::unique_ptr<Slab>> remove_empty_slabs();
-  void retire_current();
+  std::vector<std::unique_ptr<Slab>> remove_empty_slabs(std::size_t first = 0);
+  void retire(Slab*& current);
+  bool is_current(const Slab* slab) const { return slab == current_[0] || slab == current_[1]; }
   void free_block(Slab* slab, char* data, std::size_t size);
   void settle_returned();
   void add_range(Slab& slab, char* begin, std::size_t size);
@@ -147,7 +159,7 @@ class HostPool {
   std::condition_variable returned_;
   std::uint64_t returns_ = 0;
   std::vector<std::unique_ptr<Slab>> slabs_;
-  Slab* current_ = nullptr;  // blocks are cut from its end
+  Slab* current_[2] = {nullptr, nullptr};  // blocks are cut from their ends: of large records, of small ones
   // Free ranges of slabs that also hold records, by address (to merge neighbours) and by size (to find a fit).
   std::map<char*, std::pair<Slab*, std::size_t>> ranges_;
   std::set<std::pair<std::size_t, char*>> ranges_by_size_;

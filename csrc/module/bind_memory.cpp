@@ -1,5 +1,6 @@
 #include "capture/stall.hpp"
 #include "copy/host_pool.hpp"
+#include "copy/pages.hpp"
 #include "module/bind.hpp"
 
 namespace py = pybind11;
@@ -33,6 +34,8 @@ void bind_memory(py::module_& m) {
   m.def(
       "set_host_limit", [](std::size_t bytes) { HostPool::instance().set_limit(bytes); }, py::arg("host_bytes"),
       "The most the host pool may reserve, in bytes; 0 means no limit.");
+  m.def("memory_of_this_system", memory_of_this_system, py::arg("cgroups") = "/sys/fs/cgroup",
+        "What this process may use of the machine's memory, in bytes.");
   m.def("set_wait_seconds", set_stall_patience, py::arg("seconds"), "The longest a hook waits for host memory.");
   m.def(
       "reserve_host", [](std::size_t size) { return HostPool::instance().reserve(size); }, py::arg("size"),
