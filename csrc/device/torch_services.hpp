@@ -4,8 +4,10 @@
 
 #include <dlpack/dlpack.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <utility>
+#include <vector>
 
 namespace nntap {
 
@@ -40,8 +42,14 @@ struct TorchServices {
   /// Memory on a device, in the order of its current stream; empty when torch has none.
   DeviceMemory (*allocate)(DLDevice device, std::size_t bytes) noexcept = nullptr;
 
-  /// Whether what is too large for float8_e4m3fn becomes its largest value, not nan: it did not before torch 2.13.
-  bool e4m3fn_saturates = true;
+  /// The types of which what is too large for float8_e4m3fn becomes nan, not 448: all before torch 2.13, some in
+  /// between.
+  std::vector<DLDataType> e4m3fn_overflows_from;
+
+  bool e4m3fn_saturates(DLDataType from) const {
+    return std::none_of(e4m3fn_overflows_from.begin(), e4m3fn_overflows_from.end(),
+                        [&](DLDataType type) { return type.code == from.code && type.bits == from.bits; });
+  }
 };
 
 /// Filled once, when the core meets torch.

@@ -71,9 +71,19 @@ py::dict cuda_info() {
   found->driver->device_count(&count);
   py::list devices;
   for (int ordinal = 0; ordinal < count; ++ordinal) devices.append(device_info(*found->driver, ordinal));
+  out["simulated"] = found == simulated_platform();
   out["driver"] = text(version / 1000, ".", version % 1000 / 10);
   out["devices"] = devices;
   return out;
+}
+
+bool open_device(int device) {
+  const Platform* found = platform();
+  if (found == nullptr || forked()) return false;
+  Stream stream = nullptr;
+  NNTAP_CHECK(found->current_stream(device, &stream) == 0, CudaError, "torch has no current stream for device ",
+              device);
+  return lane_of(*found, device, stream).lane != nullptr;
 }
 
 // In a forked process the engine's threads and its hold on the devices are missing: there is nothing to give back, and
@@ -114,6 +124,8 @@ py::dict edges() {
 
 void bind_cuda(py::module_& m) {
   using namespace cuda;
+  m.def("open_cuda", open_device, py::arg("device"),
+        "Readies a device for recording, as the first record on it does; False: torch has to record on it.");
   m.def("cuda_stats", cuda_stats, "What the CUDA devices that were recorded on, and pinned memory, hold.");
   m.def("cuda_info", cuda_info, "The driver and its GPUs; `problem` says why there are none.");
   m.def(
@@ -130,8 +142,14 @@ void bind_cuda(py::module_& m) {
         "Gives pinned memory and chunks that are not in use back; returns their bytes.");
   m.def("stop_cuda", stop, py::call_guard<py::gil_scoped_release>(), "Ends the threads of the engine.");
   m.def(
-      "set_e4m3fn_saturates", [](bool saturates) { torch_services.e4m3fn_saturates = saturates; }, py::arg("saturates"),
-      "Whether this torch makes what is too large for float8_e4m3fn its largest value, not nan.");
+      "set_e4m3fn_overflows_from",
+      [](const std::vector<std::pair<int, int>>& dtypes) {
+        std::vector<DLDataType> found;
+        for (const auto& dtype : dtypes) found.push_back(dtype_of(dtype));
+        torch_services.e4m3fn_overflows_from = std::move(found);
+      },
+      py::arg("dtypes"),
+      "The types, as (DLPack code, bits), of which this torch makes nan where float8_e4m3fn is full.");
 }
 
 void bind_cuda_testing(py::module_& testing) {

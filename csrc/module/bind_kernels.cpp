@@ -9,7 +9,7 @@
 #include "copy/dtype.hpp"
 #include "device/cuda/kernels/cubins.hpp"
 #include "device/cuda/kernels/gather_job.hpp"
-#include "device/cuda/kernels/host_kernels.hpp"
+#include "device/cuda/kernels/host_kernel.hpp"
 #include "module/bind.hpp"
 #include "support/error.hpp"
 
@@ -117,7 +117,7 @@ int run_gather_cast(const std::vector<Job>& jobs, bool e4m3fn_saturates) {
   cuda::GatherBatch batch = gather_batch(jobs, e4m3fn_saturates);
   const Readable readable(batch);
   void* parameters[] = {&batch};
-  cuda::find_host_kernel(cuda::kGatherCastName)(parameters, static_cast<unsigned>(batch.blocks));
+  cuda::run_gather_cast_on_host(parameters, static_cast<unsigned>(batch.blocks));
   return batch.blocks;
 }
 

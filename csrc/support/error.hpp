@@ -28,6 +28,11 @@ struct NoKernel : CudaError {
   using CudaError::CudaError;
 };
 
+/// The driver does not pin host memory here: torch records the tensors.
+struct NoPinnedMemory : CudaError {
+  using CudaError::CudaError;
+};
+
 /// A Python exception is already set and travels through C++ code.
 struct PythonErrorSet {};
 

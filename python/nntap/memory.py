@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import EllipsisType, NoneType
 from typing import Any
 
+import torch
+
 from nntap import _core
 from nntap.errors import HostMemoryError
 
@@ -67,7 +69,8 @@ def _check_bytes(name: str, value: Any, least: int, least_in_words: str) -> None
 def reserve(nbytes: int) -> None:
     """Takes memory for that many bytes of records now, so that the first recording need not.
 
-    Pinned memory where there is a GPU (about a tenth of a second a GiB), ordinary host memory otherwise.
+    Pinned memory where torch can use a GPU, whose current device is readied for recording; ordinary host memory
+    otherwise.
 
     Args:
         nbytes: Bytes of records to come, as they will be recorded.
@@ -76,15 +79,26 @@ def reserve(nbytes: int) -> None:
         TypeError: If it is not a whole number.
         ValueError: If it is negative.
         HostMemoryError: If the limit or the system does not allow it.
+        CudaError: If the GPU cannot be used, or a CUDA graph is being captured.
     """
     if isinstance(nbytes, bool) or not isinstance(nbytes, int):
         raise TypeError(f"nbytes={nbytes!r} is not allowed: give a whole number of bytes")
     if nbytes < 0:
         raise ValueError(f"nbytes={nbytes} is not allowed: give a number from 0 on")
-    if not (_core.reserve_pinned(nbytes) if _core.cuda_info()["problem"] is None else _core.reserve_host(nbytes)):
+    if not (_core.reserve_pinned(nbytes) if _open_gpu() else _core.reserve_host(nbytes)):
         raise HostMemoryError(
             f"no host memory for {nbytes} bytes of records: raise the limit with nntap.set_limits(...), or record less"
         )
+
+
+def _open_gpu() -> bool:
+    """Whether records will be pinned: a GPU, or a simulated one, is there and ready."""
+    cuda = _core.cuda_info()
+    if cuda["problem"] is not None:
+        return False
+    if cuda["simulated"]:
+        return _core.open_cuda(0)
+    return torch.cuda.is_available() and _core.open_cuda(torch.cuda.current_device())
 
 
 def pool_stats() -> dict[str, Any]:
@@ -108,7 +122,13 @@ def pool_stats() -> dict[str, Any]:
 
 
 def trim() -> int:
-    """Gives memory in which no record lives, or is on its way, back to the system and to torch. Returns its bytes."""
+    """Gives memory in which no record lives back to the system and to torch. Returns its bytes.
+
+    Waits for the GPUs that may still be at it.
+
+    Raises:
+        CudaError: If a GPU reports an error.
+    """
     return _core.trim() + _core.trim_cuda()
 
 

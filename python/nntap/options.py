@@ -126,11 +126,10 @@ class Options:
 
     def recorder(self, paths: int) -> Recorder:
         """A recorder of that many module paths."""
-        if self.dtype is not None and self.dtype == getattr(torch, "float8_e4m3fn", None):
+        if self.dtype == torch.float8_e4m3fn:
             # torch's code for each kind of device changed in another release.
             on_gpu = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-            probe = torch.tensor(1e6, device="cuda" if on_gpu else "cpu")
-            _core.set_e4m3fn_saturates(not probe.to(self.dtype).isnan().item())
+            _core.set_e4m3fn_overflows_from(_e4m3fn_overflows_from("cuda" if on_gpu else "cpu"))
         return Recorder(
             paths,
             slow_snapshot(self.device, self.dtype, self.detach),
@@ -154,6 +153,14 @@ class Options:
         if device.type == "cuda" and index is None:
             index = torch.cuda.current_device()
         return _DLPACK_DEVICES.get(device.type, 0), index or 0
+
+
+@functools.lru_cache
+def _e4m3fn_overflows_from(device: str) -> list[tuple[int, int]]:
+    """The types, as DLPack numbers them, of which torch makes nan where float8_e4m3fn cannot hold the value."""
+    large = {torch.float64: 1e6, torch.float32: 1e6, torch.float16: 6e4, torch.bfloat16: 1e6, torch.float8_e5m2: 5e4}
+    made = {dtype: torch.tensor(value, device=device).to(dtype).to(torch.float8_e4m3fn) for dtype, value in large.items()}
+    return [_DLPACK[dtype] for dtype, value in made.items() if value.isnan().item()]
 
 
 def _check(device: Any, dtype: Any, detach: Any, include_output: Any, include_inputs: Any) -> Options:

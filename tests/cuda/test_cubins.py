@@ -16,7 +16,7 @@ from helpers import with_kernels
 from nntap import _core
 
 ARCHITECTURES = [70, 75, 80, 86, 89, 90, 100, 120]
-KERNELS = ["nntap_gather_cast", "nntap_spin"]
+KERNELS = ["nntap_gather_cast"]
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "csrc" / "device" / "cuda" / "kernels" / "compile_cubins.py"
 

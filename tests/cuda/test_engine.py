@@ -131,6 +131,33 @@ def test_where_the_device_has_less_room_chunks_are_smaller_and_where_it_has_none
         assert cache.stats.slow == {"no device memory left": 1}
 
 
+def test_no_copy_crosses_from_one_registration_into_the_next() -> None:
+    values = [torch.full((17 * MIB // 4 + 3,), float(n)) for n in range(4)]
+    with simulated():  # which notes it, as the driver refuses it
+        nntap.reserve(600 * MIB)
+        caches = [record([*values, torch.ones(1000)]) for _ in range(8)]
+        for cache in caches:
+            assert [float(cache[str(n)].output[-1]) for n in range(4)] == [0, 1, 2, 3]
+
+
+def test_a_small_device_limit_holds_for_the_first_chunk_too() -> None:
+    before = nntap.pool_stats()["device_limit_bytes"]
+    with simulated(chunk_bytes=16 * MIB, device_bytes=2 * MIB):
+        cache = record([torch.arange(MIB, dtype=torch.float32)])
+        assert torch.equal(cache["0"].output, torch.arange(MIB, dtype=torch.float32))
+        assert nntap.pool_stats()["devices"][0]["peak_device_bytes"] <= 2 * MIB
+    assert nntap.pool_stats()["device_limit_bytes"] == before
+
+
+def test_one_call_of_trim_gives_all_back_that_is_on_its_way() -> None:
+    with simulated(pace="never", chunk_bytes=4 * KIB) as sim:
+        cache = record([torch.ones(2 * KIB)])
+        del cache
+        gc.collect()
+        nntap.trim()
+        assert nntap.pool_stats()["pinned"]["reserved_bytes"] == sim.report().registered_bytes == 0
+
+
 def test_a_nearly_full_device_is_left_to_the_model() -> None:
     chunk = 4 * KIB
     with simulated(pace="never", chunk_bytes=chunk, device_bytes=64 * chunk, free_bytes=8 * chunk):
@@ -173,13 +200,17 @@ def test_memory_comes_back() -> None:
         assert sim.report().events <= events + 4
 
 
-def test_reserve_takes_pinned_memory_ahead() -> None:
+def test_reserve_takes_pinned_memory_ahead_of_the_first_record() -> None:
+    nntap.trim()
     with simulated() as sim:
-        record([torch.ones(4)])
-        before = sim.report().registered_bytes
         nntap.reserve(100 * MIB)
-        assert sim.report().registered_bytes >= before + 100 * MIB - nntap.pool_stats()["slab_bytes"]
+        registered = sim.report().registered_bytes
+        assert registered >= 100 * MIB
+        assert float(record([torch.ones(4)])["0"].output.sum()) == 4
+        assert sim.report().registered_bytes == registered
+        gc.collect()
         assert nntap.trim() >= 100 * MIB
+        assert sim.report().registered_bytes == 0
     with pytest.raises(ValueError, match="nbytes=-1"):
         nntap.reserve(-1)
     with pytest.raises(TypeError, match="whole number"):
@@ -199,6 +230,45 @@ def test_a_stream_that_is_captured_into_a_graph_is_refused_and_left_alone() -> N
         after = sim.report()
         sim.set_capturing(sim.default_stream(), False)
         assert (before.launches, before.calls["event_record"]) == (after.launches, after.calls["event_record"])
+
+
+def test_the_first_record_on_a_device_is_refused_before_anything_is_made_for_it() -> None:
+    with simulated() as sim:
+        sim.set_capturing(sim.default_stream(), True)
+        with pytest.raises(nntap.CudaError, match="CUDA graph is being captured"):
+            record([torch.ones(4)])
+        assert sim.report().calls["module_load"] == 0
+        sim.set_capturing(sim.default_stream(), False)
+        assert float(record([torch.ones(4)])["0"].output.sum()) == 4
+
+
+def test_a_capture_on_another_stream_is_left_alone() -> None:
+    with simulated(pace="never", chunk_bytes=4 * KIB) as sim:  # which notes each call that would end it
+        record([torch.ones(KIB)])
+        captured = sim.stream()
+        with captured:
+            early = record([torch.ones(KIB)])
+        gc.collect()
+        used = nntap.pool_stats()["pinned"]["used_bytes"]
+        sim.set_capturing(captured, True)
+        caches = [record([torch.full((KIB,), float(n))]) for n in range(4)]
+        assert [float(cache["0"].output[0]) for cache in caches] == [0, 1, 2, 3]
+        assert float(early["0"].output.sum()) == KIB
+        del caches, early
+        nntap.reserve(80 * MIB)
+        assert nntap.pool_stats()["pinned"]["used_bytes"] > used, "a stream that cannot be asked may still use it"
+        sim.set_capturing(captured, False)
+        nntap.trim()
+        assert nntap.pool_stats()["pinned"]["used_bytes"] == 0
+
+
+def test_where_nothing_can_be_pinned_torch_records() -> None:
+    with simulated(check=False) as sim:
+        nntap.trim()
+        sim.fail("host_register", 1, 801)
+        cache = record([torch.ones(4), torch.zeros(4)])
+        assert float(cache["0"].output.sum()) == 4
+        assert cache.stats.slow == {"no pinned memory to be had": 2}
 
 
 def test_a_driver_that_is_too_old_is_named() -> None:

@@ -25,6 +25,7 @@ WITHOUT_DEVICE = [
     "device_name",
     "device_attribute",
     "primary_context_release",
+    "exchange_capture_mode",
     "context_push",
     "context_pop",
 ]
@@ -55,6 +56,7 @@ def one_call_of_each(r: Rig) -> dict[str, Callable[[], int]]:
         "stream_destroy": lambda: r.raw.stream_destroy(gone_stream),
         "stream_wait_event": lambda: r.raw.stream_wait_event(stream, event, 0),
         "stream_is_capturing": lambda: r.raw.stream_is_capturing(stream)[0],
+        "exchange_capture_mode": lambda: r.raw.exchange_capture_mode()[0],
         "stream_synchronize": lambda: r.raw.stream_synchronize(stream),
         "event_create": lambda: r.raw.event_create(NO_TIMING)[0],
         "event_destroy": lambda: r.raw.event_destroy(gone_event),

@@ -295,24 +295,39 @@ def test_arguments_that_make_no_sense_are_refused() -> None:
 def test_a_captured_stream_is_left_alone() -> None:
     touching = [entry for entry in STREAM_CALLS if entry not in ("stream_is_capturing", "stream_destroy")]
     with rig(check=False) as r:
-        stream = r.sim.stream()
+        stream, function, host, source = r.sim.stream(), r.function(), r.host(1), r.memory(1)
+        calls: dict[str, Call] = STREAM_CALLS | {  # while it lasts nothing is loaded and no memory registered
+            "copy_to_host": lambda r, stream: r.raw.copy_to_host(host.data_ptr(), source.data_ptr(), 1, stream),
+            "launch": lambda r, stream: r.spin(function, 1, stream),
+        }
         r.sim.set_capturing(stream, True)
         assert r.raw.stream_is_capturing(stream.handle) == (0, 1)
         assert r.raw.stream_is_capturing(0) == (0, 0)
         for n, entry in enumerate(touching, 1):
-            assert STREAM_CALLS[entry](r, stream.handle) == 900
+            assert calls[entry](r, stream.handle) == 900
             assert f"{entry}: stream {stream.handle:#x} is being captured" in r.sim.violations()[-1]
             assert len(r.sim.violations()) == n
         r.sim.set_capturing(stream, False)
         ok(r.raw.stream_synchronize(stream.handle))
 
 
-@pytest.mark.parametrize("entry", ["event_query", "event_synchronize"])
-def test_no_event_is_asked_while_any_stream_is_captured(entry: str) -> None:
+@pytest.mark.parametrize(
+    "entry", ["event_query", "event_synchronize", "host_register", "host_unregister", "module_load"]
+)
+def test_what_ends_a_capture_is_not_called_while_any_stream_is_captured(entry: str) -> None:
     with rig(check=False) as r:
-        event = r.record()
-        r.sim.set_capturing(r.sim.stream(), True)
-        assert_broken(r, EVENT_CALLS[entry](r, event), 900, "while a stream is captured")
+        event, host, unregistered = r.record(), r.host(1), torch.zeros(1, dtype=torch.uint8)
+        calls = {
+            "event_query": lambda: r.raw.event_query(event),
+            "event_synchronize": lambda: r.raw.event_synchronize(event),
+            "host_register": lambda: r.raw.host_register(unregistered.data_ptr(), 1, PORTABLE),
+            "host_unregister": lambda: r.raw.host_unregister(host.data_ptr()),
+            "module_load": lambda: r.raw.module_load(host.data_ptr())[0],
+        }
+        stream = r.sim.stream()
+        r.sim.set_capturing(stream, True)
+        assert_broken(r, calls[entry](), 900, "while a stream is captured")
+        r.sim.set_capturing(stream, False)
 
 
 def test_leaks_are_listed_by_kind() -> None:

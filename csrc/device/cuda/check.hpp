@@ -27,10 +27,31 @@ inline void leave_context(const Driver& driver) noexcept {
   if (driver.context_pop(&popped) != kSuccess) driver.context_pop(&popped);
 }
 
-/// Makes a context current for a scope and puts back what was.
+/// Lets this thread make any call for a scope while a graph is being captured somewhere: what is done in it touches no
+/// captured stream, and in the usual mode asking an event or pinning memory would end the capture of another thread.
+class CaptureScope {
+ public:
+  explicit CaptureScope(const Driver& driver) noexcept
+      : driver_(driver), result_(driver.exchange_capture_mode(&mode_)) {}
+  CaptureScope(const CaptureScope&) = delete;
+  CaptureScope& operator=(const CaptureScope&) = delete;
+  ~CaptureScope() {
+    if (result_ == kSuccess) insist([&] { return driver_.exchange_capture_mode(&mode_); });
+  }
+
+  Result result() const { return result_; }
+
+ private:
+  const Driver& driver_;
+  int mode_ = kCaptureModeRelaxed;  // the thread's own while the scope lasts
+  const Result result_;
+};
+
+/// Makes a context current for a scope, in which a capture is no hindrance, and puts back what was.
 class ContextScope {
  public:
-  ContextScope(const Driver& driver, Context context) : driver_(driver) {
+  ContextScope(const Driver& driver, Context context) : driver_(driver), capture_(driver) {
+    check(driver, "cuThreadExchangeStreamCaptureMode", capture_.result());
     check(driver, "cuCtxPushCurrent", driver.context_push(context));
   }
   ContextScope(const ContextScope&) = delete;
@@ -39,13 +60,14 @@ class ContextScope {
 
  private:
   const Driver& driver_;
+  const CaptureScope capture_;
 };
 
 /// The same for what must not throw: asks whether it worked.
 class LastScope {
  public:
   LastScope(const Driver& driver, Context context) noexcept
-      : driver_(driver), entered_(insist([&] { return driver.context_push(context); })) {}
+      : driver_(driver), capture_(driver), entered_(insist([&] { return driver.context_push(context); })) {}
   LastScope(const LastScope&) = delete;
   LastScope& operator=(const LastScope&) = delete;
   ~LastScope() {
@@ -56,6 +78,7 @@ class LastScope {
 
  private:
   const Driver& driver_;
+  const CaptureScope capture_;
   const bool entered_;
 };
 

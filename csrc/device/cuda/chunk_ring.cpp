@@ -15,12 +15,12 @@ constexpr std::size_t kPlenty = 32;  // chunks that must be free for one more
 
 }  // namespace
 
-ChunkRing::ChunkRing(const Platform& platform, int device, DLDevice as)
-    : platform_(platform), driver_(*platform.driver), device_(device), as_(as) {}
+ChunkRing::ChunkRing(const Platform& platform, int device)
+    : platform_(platform), driver_(*platform.driver), device_(device) {}
 
 bool ChunkRing::prepare(Stream stream) {
   if (count_ > 0) return true;
-  const std::size_t wanted = settings.chunk_bytes;
+  const std::size_t wanted = std::min(settings.chunk_bytes.load(), settings.device_bytes.load());
   for (std::size_t bytes = wanted; bytes >= std::min(wanted, kSmallestChunk); bytes /= 2) {
     if (auto chunk = allocate(bytes, stream)) {
       chunk_bytes_ = bytes;
@@ -60,15 +60,15 @@ void ChunkRing::drop_fresh_of_others(Stream stream) {
 
 void ChunkRing::put(std::unique_ptr<Chunk> chunk) { idle_.push_back(std::move(chunk)); }
 
-std::size_t ChunkRing::trim() {
-  std::size_t freed = 0;
+std::vector<std::unique_ptr<Chunk>> ChunkRing::take_landed() {
+  std::vector<std::unique_ptr<Chunk>> taken;
   while (!idle_.empty() && landed(*idle_.front())) {
-    freed += idle_.front()->bytes;
+    taken.push_back(std::move(idle_.front()));
     idle_.pop_front();
     --count_;
   }
   full_ = false;
-  return freed;
+  return taken;
 }
 
 bool ChunkRing::landed(const Chunk& chunk) const {
@@ -81,7 +81,7 @@ bool ChunkRing::landed(const Chunk& chunk) const {
 // Past the first chunks only while the device has plenty left: the model may need it later, and the link is no slower
 // with a few.
 bool ChunkRing::may_grow() const {
-  if (full_ || (count_ + 1) * chunk_bytes_ > std::max<std::size_t>(settings.device_bytes, chunk_bytes_)) return false;
+  if (full_ || (count_ + 1) * chunk_bytes_ > settings.device_bytes) return false;
   if (count_ < kFewChunks) return true;
   std::size_t free = 0, total = 0;
   check(driver_, "cuMemGetInfo", driver_.memory_info(&free, &total));
@@ -97,7 +97,7 @@ std::unique_ptr<Chunk> ChunkRing::grow(Stream stream) {
 
 std::unique_ptr<Chunk> ChunkRing::allocate(std::size_t bytes, Stream stream) {
   auto chunk = std::make_unique<Chunk>();
-  chunk->memory = platform_.allocate(device_, as_, bytes);
+  chunk->memory = platform_.allocate(device_, bytes);
   if (chunk->memory.data() == nullptr) return nullptr;
   chunk->base = static_cast<char*>(chunk->memory.data());
   chunk->bytes = bytes;

@@ -22,11 +22,10 @@ struct Chunk {
 /// device's context current.
 class ChunkRing {
  public:
-  /// `as` is what DLPack calls the device's memory.
-  ChunkRing(const Platform& platform, int device, DLDevice as);
+  ChunkRing(const Platform& platform, int device);
 
-  /// Makes sure that there is a chunk, of the settings' size or, where the device has no room for it, a smaller one.
-  /// False where it has no room at all. `stream` is the current one.
+  /// Makes sure that there is a chunk, of the settings' size or, where that is more than all chunks may take or the
+  /// device has no room for it, a smaller one. False where it has no room at all. `stream` is the current one.
   bool prepare(Stream stream);
 
   /// The size of every chunk; valid after prepare().
@@ -40,8 +39,8 @@ class ChunkRing {
   /// Takes a chunk back, with the event behind its copy.
   void put(std::unique_ptr<Chunk> chunk);
 
-  /// Gives chunks whose copies have landed back to torch. Returns their bytes.
-  std::size_t trim();
+  /// Takes out the chunks whose copies have landed, for the caller to give back to torch.
+  std::vector<std::unique_ptr<Chunk>> take_landed();
 
   /// Gives all chunks back to torch. No copy may be in flight.
   void clear() { idle_.clear(); }
@@ -63,7 +62,6 @@ class ChunkRing {
   const Platform& platform_;
   const Driver& driver_;
   int device_;
-  DLDevice as_;
   std::size_t chunk_bytes_ = 0;
   std::size_t count_ = 0;
   std::size_t peak_bytes_ = 0;

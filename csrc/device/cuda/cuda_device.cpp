@@ -50,11 +50,11 @@ class CudaDevice final : public AsynchronousDevice {
     const int device = now.device_of(source.device.device_type, source.device.device_id, source.data);
     Stream stream = nullptr;
     NNTAP_CHECK(now.current_stream(device, &stream) == 0, CudaError, "torch has no current stream for device ", device);
-    auto lane = lane_of(now, device, source.device);
-    if (lane == nullptr) return "no kernel for this GPU";
+    auto [lane, why_not] = lane_of(now, device, stream);
+    if (lane == nullptr) return why_not;
     if (!lane->prepare(stream, !on_device)) return kNoDeviceMemory;
     if (on_device) {
-      record->on_device = now.allocate(device, source.device, record->nbytes);
+      record->on_device = now.allocate(device, record->nbytes);
       if (record->on_device.data() == nullptr) return kNoDeviceMemory;
       record->device = source.device;
     }

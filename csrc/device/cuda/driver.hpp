@@ -21,14 +21,17 @@ using Function = struct FunctionT*;  // CUfunction
 using DevicePtr = std::uint64_t;     // CUdeviceptr
 
 inline constexpr Result kSuccess = 0, kInvalidValue = 1, kOutOfMemory = 2, kNotInitialized = 3, kDeinitialized = 4,
-                        kNoDevice = 100, kInvalidContext = 201, kNoBinaryForGpu = 209, kNotFound = 500, kNotReady = 600,
-                        kIllegalAddress = 700, kLaunchFailed = 719, kHostMemoryAlreadyRegistered = 712,
-                        kNotSupported = 801, kUnknown = 999;
+                        kNoDevice = 100, kInvalidContext = 201, kNoBinaryForGpu = 209, kOperatingSystem = 304,
+                        kNotFound = 500, kNotReady = 600, kIllegalAddress = 700, kHostMemoryAlreadyRegistered = 712,
+                        kLaunchFailed = 719, kNotPermitted = 800, kNotSupported = 801, kCaptureImplicit = 906,
+                        kUnknown = 999;
 inline constexpr unsigned kStreamNonBlocking = 1;     // CU_STREAM_NON_BLOCKING
 inline constexpr unsigned kEventDisableTiming = 2;    // CU_EVENT_DISABLE_TIMING
 inline constexpr unsigned kHostRegisterPortable = 1;  // CU_MEMHOSTREGISTER_PORTABLE
 inline constexpr int kStreamNotCapturing = 0;         // CU_STREAM_CAPTURE_STATUS_NONE
-inline constexpr int kAttributeMultiprocessors = 16, kAttributeMajor = 75, kAttributeMinor = 76;
+inline constexpr int kCaptureModeGlobal = 0;          // CU_STREAM_CAPTURE_MODE_GLOBAL, what a thread begins with
+inline constexpr int kCaptureModeRelaxed = 2;         // CU_STREAM_CAPTURE_MODE_RELAXED
+inline constexpr int kAttributeMajor = 75, kAttributeMinor = 76;
 
 /// The entries, as X(name, exported symbol, parameters): one list for the table, the loader, the simulator and the
 /// tests that make each of them fail.
@@ -49,6 +52,7 @@ inline constexpr int kAttributeMultiprocessors = 16, kAttributeMajor = 75, kAttr
   X(stream_destroy, "cuStreamDestroy_v2", (Stream stream))                                                     \
   X(stream_wait_event, "cuStreamWaitEvent", (Stream stream, Event event, unsigned flags))                      \
   X(stream_is_capturing, "cuStreamIsCapturing", (Stream stream, int* status))                                  \
+  X(exchange_capture_mode, "cuThreadExchangeStreamCaptureMode", (int* mode))                                   \
   X(stream_synchronize, "cuStreamSynchronize", (Stream stream))                                                \
   X(event_create, "cuEventCreate", (Event * event, unsigned flags))                                            \
   X(event_destroy, "cuEventDestroy_v2", (Event event))                                                         \
@@ -80,8 +84,8 @@ struct Platform {
   /// The stream that torch's operations of this thread go to now. 0 on success.
   int (*current_stream)(int device, Stream* stream) = nullptr;
 
-  /// Memory of the device, in the order of its current stream; empty where there is none. `as` is what DLPack calls it.
-  DeviceMemory (*allocate)(int device, DLDevice as, std::size_t bytes) noexcept = nullptr;
+  /// Memory of the device, in the order of its current stream; empty where there is none.
+  DeviceMemory (*allocate)(int device, std::size_t bytes) noexcept = nullptr;
 };
 
 }  // namespace nntap::cuda

@@ -1,6 +1,7 @@
 #include "device/cuda/lane.hpp"
 
 #include <algorithm>
+#include <numeric>
 
 #include "copy/dtype.hpp"
 #include "device/cuda/check.hpp"
@@ -20,8 +21,8 @@ class Lane::Batch {
 
   void add(const Record& record, const GatherPlan& plan, char* out, std::int64_t first, std::int64_t count) {
     if (jobs_.jobs == kMaxJobs) launch();
-    jobs_.job[jobs_.jobs++] =
-        gather_job(record.source, plan, record.dtype, out, first, count, torch_services.e4m3fn_saturates);
+    jobs_.job[jobs_.jobs++] = gather_job(record.source, plan, record.dtype, out, first, count,
+                                         torch_services.e4m3fn_saturates(record.source.dtype));
   }
   void launch() { launcher_.launch(jobs_, stream_); }
 
@@ -33,12 +34,26 @@ class Lane::Batch {
 
 // ---- opening and closing ----
 
-std::shared_ptr<Lane> Lane::open(const Platform& platform, int device, DLDevice as) {
+namespace {
+
+void refuse_capture(const Driver& driver, Stream stream) {
+  int capturing = kStreamNotCapturing;
+  check(driver, "cuStreamIsCapturing", driver.stream_is_capturing(stream, &capturing));
+  NNTAP_CHECK(
+      capturing == kStreamNotCapturing, CudaError,
+      "a CUDA graph is being captured on the stream of this module: a record would be made once, at capture, and "
+      "not when the graph runs. Record outside torch.cuda.graph() and without mode='reduce-overhead'");
+}
+
+}  // namespace
+
+std::shared_ptr<Lane> Lane::open(const Platform& platform, int device, Stream stream) {
   const Driver& driver = *platform.driver;
-  auto lane = std::make_shared<Lane>(platform, device, as);
+  auto lane = std::make_shared<Lane>(platform, device);
   check(driver, "cuDeviceGet", driver.device_get(&lane->id_, device));
   check(driver, "cuDevicePrimaryCtxRetain", driver.primary_context_retain(&lane->context_, lane->id_));
   const ContextScope scope(driver, lane->context_);
+  refuse_capture(driver, stream);
   check(driver, "cuStreamCreate", driver.stream_create(&lane->side_, kStreamNonBlocking));
   lane->events_ = std::make_shared<EventPool>(driver);
   lane->launcher_ = std::make_unique<Launcher>(driver, lane->id_);
@@ -47,8 +62,8 @@ std::shared_ptr<Lane> Lane::open(const Platform& platform, int device, DLDevice 
   return lane;
 }
 
-Lane::Lane(const Platform& platform, int device, DLDevice as)
-    : driver_(*platform.driver), device_(device), ring_(platform, device, as) {}
+Lane::Lane(const Platform& platform, int device)
+    : driver_(*platform.driver), device_(device), ring_(platform, device) {}
 
 Lane::~Lane() { close(); }
 
@@ -106,12 +121,7 @@ bool Lane::prepare(Stream stream, bool needs_chunks) {
   std::lock_guard<std::mutex> lock(mutex_);
   check_usable();
   const ContextScope scope(driver_, context_);
-  int capturing = kStreamNotCapturing;
-  check(driver_, "cuStreamIsCapturing", driver_.stream_is_capturing(stream, &capturing));
-  NNTAP_CHECK(
-      capturing == kStreamNotCapturing, CudaError,
-      "a CUDA graph is being captured on the stream of this module: a record would be made once, at capture, and "
-      "not when the graph runs. Record outside torch.cuda.graph() and without mode='reduce-overhead'");
+  refuse_capture(driver_, stream);
   if (stream != watched_ || !watching_) {
     PinnedPool::instance().quarantine().watch(driver_, context_, stream, events_, false);
     watched_ = stream;
@@ -372,10 +382,15 @@ void Lane::settle(Transfer& transfer, std::shared_ptr<EventT> landed, const std:
 }
 
 std::size_t Lane::trim() {
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (closed_) return 0;
-  const ContextScope scope(driver_, context_);
-  return ring_.trim();
+  std::vector<std::unique_ptr<Chunk>> freed;  // without the mutex: torch's allocator may want the GIL to free them
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (closed_) return 0;
+    const ContextScope scope(driver_, context_);
+    freed = ring_.take_landed();
+  }
+  return std::accumulate(freed.begin(), freed.end(), std::size_t{0},
+                         [](std::size_t sum, const auto& chunk) { return sum + chunk->bytes; });
 }
 
 LaneStats Lane::stats() const {

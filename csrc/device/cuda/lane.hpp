@@ -41,9 +41,11 @@ struct LaneStats {
 /// torch's allocator is called under it. Nothing here waits for the device but readers, and close().
 class Lane : public std::enable_shared_from_this<Lane> {
  public:
-  /// Takes the device's primary context, which torch has made. `as` is what DLPack calls its memory. Throws CudaError.
-  static std::shared_ptr<Lane> open(const Platform& platform, int device, DLDevice as);
-  Lane(const Platform& platform, int device, DLDevice as);
+  /// Takes the device's primary context, which torch has made. `stream` is the current one. Throws CudaError, also
+  /// where the stream is being captured into a graph; NoKernel and NoPinnedMemory where the device cannot be recorded
+  /// on.
+  static std::shared_ptr<Lane> open(const Platform& platform, int device, Stream stream);
+  Lane(const Platform& platform, int device);
   ~Lane();
 
   int device() const { return device_; }

@@ -2,7 +2,6 @@
 
 #include <map>
 #include <mutex>
-#include <set>
 #include <utility>
 
 #include "device/cuda/pinned_pool.hpp"
@@ -16,7 +15,7 @@ namespace {
 struct Lanes {
   std::mutex mutex;
   std::map<int, std::shared_ptr<Lane>> by_device;
-  std::set<int> without_kernel;
+  std::map<int, const char*> refused;  // by device, and why
 };
 
 Lanes& lanes() {
@@ -26,16 +25,19 @@ Lanes& lanes() {
 
 }  // namespace
 
-std::shared_ptr<Lane> lane_of(const Platform& platform, int device, DLDevice as) {
+FoundLane lane_of(const Platform& platform, int device, Stream stream) {
   std::lock_guard<std::mutex> lock(lanes().mutex);
-  if (lanes().without_kernel.count(device) > 0) return nullptr;
+  const auto refused = lanes().refused.find(device);
+  if (refused != lanes().refused.end()) return {nullptr, refused->second};
   auto& lane = lanes().by_device[device];
   try {
-    if (lane == nullptr) lane = Lane::open(platform, device, as);
+    if (lane == nullptr) lane = Lane::open(platform, device, stream);
+    return {lane};
   } catch (const NoKernel&) {
-    lanes().without_kernel.insert(device);
+    return {nullptr, lanes().refused[device] = "no kernel for this GPU"};
+  } catch (const NoPinnedMemory&) {
+    return {nullptr, lanes().refused[device] = "no pinned memory to be had"};
   }
-  return lane;
 }
 
 std::vector<std::shared_ptr<Lane>> open_lanes() {
@@ -54,7 +56,7 @@ void close_lanes() {
   {
     std::lock_guard<std::mutex> lock(lanes().mutex);
     closing.swap(lanes().by_device);
-    lanes().without_kernel.clear();
+    lanes().refused.clear();
   }
   for (const auto& [device, lane] : closing) {
     if (lane != nullptr) lane->drain();

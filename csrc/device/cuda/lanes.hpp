@@ -8,9 +8,13 @@
 
 namespace nntap::cuda {
 
-/// The lane of a device, opened when it is first recorded on; null where this build has no kernel for it. Throws
-/// CudaError.
-std::shared_ptr<Lane> lane_of(const Platform& platform, int device, DLDevice as);
+struct FoundLane {
+  std::shared_ptr<Lane> lane;
+  const char* why_not = nullptr;  ///< where it is null: why torch has to record this device's tensors
+};
+
+/// The lane of a device, opened when it is first recorded on. `stream` is the current one. Throws CudaError.
+FoundLane lane_of(const Platform& platform, int device, Stream stream);
 
 /// All lanes that are open.
 std::vector<std::shared_ptr<Lane>> open_lanes();

@@ -1,29 +1,33 @@
 #include "device/cuda/pinned_pool.hpp"
 
-#include <unistd.h>
-
 #include <algorithm>
 
 #include "copy/pages.hpp"
 #include "device/cuda/check.hpp"
 #include "device/cuda/settings.hpp"
+#include "support/error.hpp"
 #include "support/event_log.hpp"
 
 namespace nntap::cuda {
 namespace {
 
-// One call pins at most this much: the driver holds its lock for a call, and every launch of the process waits for it.
-constexpr std::size_t kPiece = std::size_t{256} << 20;
+// One call pins at most this much where it can: the driver holds its lock for a call, and every launch of the process
+// waits for it.
+constexpr std::size_t kMostAtOnce = std::size_t{256} << 20;
+constexpr std::size_t kPage = std::size_t{64} << 10;  // a multiple of every system's
 constexpr std::size_t kStagingBytes = 2 * HostPool::kSlabBytes;
 constexpr std::size_t kMostAhead = std::size_t{1} << 30;
 
-std::size_t half_of_memory() {
-  const auto bytes =
-      static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-  return std::max(HostPool::kSlabBytes, bytes / 2);
+std::size_t half_of_memory() { return std::max(HostPool::kSlabBytes, memory_of_this_system() / 2); }
+
+// Whether the driver will not pin memory here at all: in some containers and virtual machines, or under `ulimit -l`.
+bool pins_nothing(Result result) {
+  return result == kOutOfMemory || result == kOperatingSystem || result == kNotPermitted || result == kNotSupported;
 }
 
 }  // namespace
+
+std::size_t PinnedSource::most_at_once() const { return kMostAtOnce; }
 
 char* PinnedSource::map(std::size_t bytes) noexcept {
   const LoggedScope logged("pin memory", bytes);
@@ -44,7 +48,7 @@ void PinnedSource::unmap(char* base, std::size_t bytes) noexcept {
     std::lock_guard<std::mutex> lock(mutex_);
     const auto slab = std::find_if(slabs_.begin(), slabs_.end(), [=](const Slab& each) { return each.base == base; });
     if (slab != slabs_.end()) {
-      unregister(*slab, bytes);
+      unregister(*slab);
       slabs_.erase(slab);
     }
   }
@@ -56,39 +60,43 @@ void PinnedSource::attach(const Driver& driver, Context context) {
   if (driver_ != nullptr) return;  // for the platform's first device, and so for all
   driver_ = &driver;
   context_ = context;
-  for (std::size_t i = 0; i < slabs_.size(); ++i) {
-    const Result result = register_slab(slabs_[i]);
-    if (result == kSuccess) continue;
-    while (i-- > 0) unregister(slabs_[i], slabs_[i].bytes);
-    driver_ = nullptr;
-    throw_driver_error(driver, "cuMemHostRegister", result);
-  }
+  std::size_t done = 0;
+  Result result = slabs_.empty() ? try_a_page() : kSuccess;
+  while (result == kSuccess && done < slabs_.size()) result = register_slab(slabs_[done++]);
+  if (result == kSuccess) return;
+  for (std::size_t i = 0; i + 1 < done; ++i) unregister(slabs_[i]);
+  driver_ = nullptr;
+  NNTAP_CHECK(!pins_nothing(result), NoPinnedMemory, "the driver pins no host memory");
+  throw_driver_error(driver, "cuMemHostRegister", result);
+}
+
+Result PinnedSource::try_a_page() {
+  char* page = map_pages(kPage);
+  if (page == nullptr) return kOutOfMemory;
+  touch_pages(page, kPage);
+  const Slab slab{page, kPage};
+  const Result result = register_slab(slab);
+  if (result == kSuccess) unregister(slab);
+  unmap_pages(page, kPage);
+  return result;
 }
 
 void PinnedSource::detach() noexcept {
   std::lock_guard<std::mutex> lock(mutex_);
-  for (const Slab& slab : slabs_) unregister(slab, slab.bytes);
+  for (const Slab& slab : slabs_) unregister(slab);
   driver_ = nullptr;
 }
 
 Result PinnedSource::register_slab(const Slab& slab) {
   if (driver_ == nullptr) return kSuccess;
-  Result result = driver_->context_push(context_);
-  if (result != kSuccess) return result;
-  std::size_t done = 0;
-  for (; result == kSuccess && done < slab.bytes; done += kPiece) {
-    result = driver_->host_register(slab.base + done, std::min(kPiece, slab.bytes - done), kHostRegisterPortable);
-  }
-  leave_context(*driver_);
-  if (result != kSuccess) unregister(slab, done - kPiece);
-  return result;
+  const LastScope scope(*driver_, context_);
+  return scope.entered() ? driver_->host_register(slab.base, slab.bytes, kHostRegisterPortable) : kInvalidContext;
 }
 
-void PinnedSource::unregister(const Slab& slab, std::size_t bytes) noexcept {
+void PinnedSource::unregister(const Slab& slab) noexcept {
   if (driver_ == nullptr) return;
   const LastScope scope(*driver_, context_);
-  if (!scope.entered()) return;
-  for (std::size_t done = 0; done < bytes; done += kPiece) driver_->host_unregister(slab.base + done);
+  if (scope.entered()) driver_->host_unregister(slab.base);
 }
 
 PinnedPool& PinnedPool::instance() {
@@ -119,7 +127,7 @@ bool PinnedPool::reserve(std::size_t bytes) {
 }
 
 std::size_t PinnedPool::trim() {
-  quarantine_.settle();
+  quarantine_.wait();
   return records_.trim() + staging_.trim();
 }
 

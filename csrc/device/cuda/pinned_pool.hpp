@@ -13,15 +13,18 @@
 
 namespace nntap::cuda {
 
-/// Slabs of touched pages, registered with the driver for every context, in pieces. While no platform is attached they
-/// are ordinary memory.
+/// Slabs of touched pages, each registered with the driver for every context, in one call: the driver refuses a copy
+/// that crosses from one registration into the next, whoever makes it. While no platform is attached they are ordinary
+/// memory.
 class PinnedSource final : public SlabSource {
  public:
   char* map(std::size_t bytes) noexcept override;
   void unmap(char* base, std::size_t bytes) noexcept override;
   bool maps_touched() const override { return true; }
+  std::size_t most_at_once() const override;
 
-  /// Registers all slabs with the platform, unless they are. Throws CudaError, and then none is registered.
+  /// Registers all slabs with the platform, unless they are. Throws CudaError, NoPinnedMemory where the driver pins
+  /// none here, and then none is registered.
   void attach(const Driver& driver, Context context);
 
   /// Takes the registrations back. No copy may be in flight.
@@ -33,8 +36,9 @@ class PinnedSource final : public SlabSource {
     std::size_t bytes;
   };
   // With mutex_ held.
+  Result try_a_page();
   Result register_slab(const Slab& slab);
-  void unregister(const Slab& slab, std::size_t bytes) noexcept;
+  void unregister(const Slab& slab) noexcept;
 
   std::mutex mutex_;
   const Driver* driver_ = nullptr;
@@ -60,7 +64,8 @@ class PinnedPool {
   /// At most this much pinned memory; 0 removes the limit. Throws InvalidArgument below one slab.
   void set_limit(std::size_t bytes) { records_.set_limit(bytes); }
 
-  /// Gives slabs without records back to the system. Returns their bytes.
+  /// Gives slabs without records back to the system, waiting for the devices that may be at them. Returns their bytes.
+  /// The caller must not hold the GIL. Throws CudaError.
   std::size_t trim();
   HostPoolStats stats() const { return records_.stats(); }
 

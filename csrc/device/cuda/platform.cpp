@@ -24,7 +24,9 @@ int current_stream(int device, Stream* stream) {
   return torch_services.current_stream(kDLCUDA, device, reinterpret_cast<void**>(stream));
 }
 
-DeviceMemory allocate(int, DLDevice as, std::size_t bytes) noexcept { return torch_services.allocate(as, bytes); }
+DeviceMemory allocate(int device, std::size_t bytes) noexcept {
+  return torch_services.allocate({kDLCUDA, device}, bytes);
+}
 
 const Platform* make_real_platform() {
   const Driver* driver = libcuda();

@@ -18,15 +18,44 @@ void Quarantine::watch(const Driver& driver, Context context, Stream stream, std
 
 void Quarantine::settle() {
   std::lock_guard<std::mutex> lock(mutex_);
-  Batch returned{pool_.take_returned(), {}};  // goes back to the pool where an error keeps it from being marked
-  if (!returned.blocks.empty()) {
-    returned.marks = mark_streams();
-    batches_.push_back(std::move(returned));
-  }
+  take_returned();
   while (!batches_.empty() && passed(batches_.front())) {
     for (Block& block : batches_.front().blocks) block.recycle();
     batches_.pop_front();
   }
+}
+
+void Quarantine::wait() {
+  std::vector<Mark> marks;
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    take_returned();
+    for (const Batch& batch : batches_) marks.insert(marks.end(), batch.marks.begin(), batch.marks.end());
+  }
+  for (const Mark& mark : marks) {
+    const ContextScope scope(*mark.driver, mark.context);
+    check(*mark.driver, "cuEventSynchronize", mark.driver->event_synchronize(mark.event.get()));
+  }
+  settle();
+}
+
+void Quarantine::take_returned() {
+  Batch returned{pool_.take_returned(), {}};  // goes back to the pool where it is not kept here
+  if (returned.blocks.empty() || any_captures()) return;
+  returned.marks = mark_streams();
+  batches_.push_back(std::move(returned));
+}
+
+// On a stream that is being captured an event would become a part of the user's graph, and mark nothing.
+bool Quarantine::any_captures() const {
+  return std::any_of(streams_.begin(), streams_.end(), [](const Watched& watched) {
+    const ContextScope scope(*watched.driver, watched.context);
+    int capturing = kStreamNotCapturing;
+    const Result result = watched.driver->stream_is_capturing(watched.stream, &capturing);
+    if (result == kCaptureImplicit) return true;  // the default stream, while another one is captured
+    check(*watched.driver, "cuStreamIsCapturing", result);
+    return capturing != kStreamNotCapturing;
+  });
 }
 
 std::vector<Quarantine::Mark> Quarantine::mark_streams() {
@@ -34,9 +63,6 @@ std::vector<Quarantine::Mark> Quarantine::mark_streams() {
   for (const Watched& watched : streams_) {
     if (!keeps(watched.side ? Edge::quarantine_records_side : Edge::quarantine_records_compute)) continue;
     const ContextScope scope(*watched.driver, watched.context);
-    int capturing = 0;
-    check(*watched.driver, "cuStreamIsCapturing", watched.driver->stream_is_capturing(watched.stream, &capturing));
-    if (capturing != kStreamNotCapturing) continue;  // an event would become a part of the user's graph
     auto event = watched.events->take();
     check(*watched.driver, "cuEventRecord", watched.driver->event_record(event.get(), watched.stream));
     marks.push_back({watched.driver, watched.context, std::move(event)});

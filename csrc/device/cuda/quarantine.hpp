@@ -15,7 +15,7 @@ namespace nntap::cuda {
 
 /// Keeps what came back to a pool until everything that was enqueued before, on the streams it knows, is done. The
 /// streams are those that something was recorded on, and the side streams: a copy that a user makes on a stream where
-/// nothing is ever recorded is not seen. One mutex, under which only the driver is called.
+/// nothing is ever recorded is not seen. One mutex, under which only the driver, the pool and event pools are called.
 class Quarantine {
  public:
   explicit Quarantine(HostPool& pool) : pool_(pool) {}
@@ -26,7 +26,10 @@ class Quarantine {
   /// Looks at what came back, and recycles what is no longer used. Never waits. Throws CudaError.
   void settle();
 
-  /// Recycles everything and forgets the context's streams; they must have nothing left to do.
+  /// The same, and waits for the devices that may be at it. The caller must not hold the GIL. Throws CudaError.
+  void wait();
+
+  /// Forgets the context's streams, which must have nothing left to do.
   void forget(Context context);
 
  private:
@@ -48,6 +51,8 @@ class Quarantine {
   };
 
   // With mutex_ held.
+  void take_returned();
+  bool any_captures() const;
   std::vector<Mark> mark_streams();
   bool passed(const Batch& batch) const;
 

@@ -98,7 +98,7 @@ int current_stream(int device, Stream* stream) {
   return cuda::kSuccess;
 }
 
-DeviceMemory allocate(int device, DLDevice, std::size_t bytes) noexcept {
+DeviceMemory allocate(int device, std::size_t bytes) noexcept {
   Stream stream = nullptr;
   current_stream(device, &stream);
   const Active active;

@@ -118,9 +118,6 @@ Result Simulator::device_attribute(int* value, int attribute, DeviceId device) {
     case cuda::kAttributeMinor:
       *value = config_.minor;
       return cuda::kSuccess;
-    case cuda::kAttributeMultiprocessors:
-      *value = 16;
-      return cuda::kSuccess;
     default:
       throw Violation{cuda::kInvalidValue, text("attribute ", attribute, " is not simulated")};
   }
@@ -199,6 +196,14 @@ Result Simulator::stream_is_capturing(Stream stream, int* status) {
   return cuda::kSuccess;
 }
 
+Result Simulator::exchange_capture_mode(int* mode) {
+  require_out(mode);
+  require(*mode >= cuda::kCaptureModeGlobal && *mode <= cuda::kCaptureModeRelaxed, cuda::kInvalidValue, "mode ", *mode,
+          " is none of the three");
+  std::swap(*mode, capture_modes_[std::this_thread::get_id()]);
+  return cuda::kSuccess;
+}
+
 Result Simulator::stream_synchronize(Stream stream) {
   const StreamState& state = usable_stream(stream);
   require(schedule_.finish(state.queue), cuda::kUnknown, "deadlock: stream ", stream, " can never be done");
@@ -208,13 +213,15 @@ Result Simulator::stream_synchronize(Stream stream) {
 
 // ---- events ----
 
-// In its usual mode a capture forbids asking any event on any thread: doing so ends the capture.
-void Simulator::require_no_capture() const {
+// In its usual mode a capture forbids a thread what might depend on it, unless the thread says that it does not: doing
+// so ends the capture.
+void Simulator::require_no_capture() {
+  if (capture_modes_[std::this_thread::get_id()] == cuda::kCaptureModeRelaxed) return;
   const auto capturing = [](const StreamState& stream) { return stream.capturing; };
   const bool any = std::any_of(default_streams_.begin(), default_streams_.end(), capturing) ||
                    std::any_of(streams_.alive().begin(), streams_.alive().end(),
                                [&](const auto& entry) { return capturing(entry.second); });
-  require(!any, kCaptureUnsupported, "asking an event while a stream is captured ends the capture");
+  require(!any, kCaptureUnsupported, "such a call while a stream is captured ends the capture");
 }
 
 Result Simulator::event_create(Event* event, unsigned flags) {
@@ -282,6 +289,7 @@ Result Simulator::copy_to_host(void* out, DevicePtr source, std::size_t bytes, S
 }
 
 Result Simulator::host_register(void* data, std::size_t bytes, unsigned flags) {
+  require_no_capture();
   require((flags & ~cuda::kHostRegisterPortable) == 0, cuda::kInvalidValue, "flags ", flags, " are not simulated");
   registrations_.add(data, bytes, contexts_.current(), (flags & cuda::kHostRegisterPortable) != 0);
   report_.registered_peak_bytes = std::max(report_.registered_peak_bytes, registrations_.registered_bytes());
@@ -290,6 +298,7 @@ Result Simulator::host_register(void* data, std::size_t bytes, unsigned flags) {
 
 Result Simulator::host_unregister(void* data) {
   contexts_.current();
+  require_no_capture();
   const std::size_t bytes = registrations_.bytes_at(data);
   require(!schedule_.will_write(data, bytes), cuda::kInvalidValue, "a copy into ", data, " has not landed yet");
   registrations_.remove(data);
@@ -301,6 +310,7 @@ Result Simulator::host_unregister(void* data) {
 Result Simulator::module_load(Module* module, const void* image) {
   require_out(module);
   require(image != nullptr, cuda::kInvalidValue, "the image is null");
+  require_no_capture();
   *module = modules_.add({contexts_.current()});
   return cuda::kSuccess;
 }

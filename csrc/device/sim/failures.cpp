@@ -14,6 +14,7 @@ bool needs_device(Entry entry) {
     case Entry::device_name:
     case Entry::device_attribute:
     case Entry::primary_context_release:
+    case Entry::exchange_capture_mode:
     case Entry::context_push:
     case Entry::context_pop:
       return false;

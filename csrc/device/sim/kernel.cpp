@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "device/cuda/kernels/gather_cast.hpp"
+#include "device/cuda/kernels/host_kernel.hpp"
 
 namespace nntap::sim {
 namespace {
@@ -32,7 +33,7 @@ Time gather_cast_time(const Costs& costs, void** parameters) {
   return launch_time(costs, bytes);
 }
 
-// Spins for that many nanoseconds: of virtual time here.
+// Keeps its stream busy for that many nanoseconds. For tests of the simulator; no GPU has it.
 Time spin_time(const Costs& costs, void** parameters) {
   return launch_time(costs, 0) + static_cast<Time>(*static_cast<const long long*>(parameters[0]));
 }
@@ -43,7 +44,7 @@ void spin(void**, unsigned) {}
 
 const Kernel* find_kernel(const char* name) {
   static const Kernel kernels[] = {
-      {"nntap_gather_cast", {sizeof(cuda::GatherBatch)}, gather_cast_time, cuda::find_host_kernel("nntap_gather_cast")},
+      {cuda::kGatherCastName, {sizeof(cuda::GatherBatch)}, gather_cast_time, cuda::run_gather_cast_on_host},
       {"nntap_spin", {sizeof(long long)}, spin_time, spin},
   };
   for (const Kernel& kernel : kernels) {

@@ -5,7 +5,6 @@
 #include <cstddef>
 #include <vector>
 
-#include "device/cuda/kernels/host_kernels.hpp"
 #include "device/sim/clock.hpp"
 
 namespace nntap::sim {
@@ -14,7 +13,7 @@ struct Kernel {
   const char* name;
   std::vector<std::size_t> parameter_bytes;  ///< of each parameter; a launch copies them
   Time (*time)(const Costs& costs, void** parameters);
-  cuda::HostKernel run;
+  void (*run)(void** parameters, unsigned grid_x);
 };
 
 /// The kernel of that name, or null. It lives as long as the process.

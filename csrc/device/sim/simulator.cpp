@@ -176,6 +176,9 @@ std::vector<std::string> Simulator::leaks() const {
   for (const auto& [handle, module] : modules_.alive()) {
     if (!module.excused) out.push_back(text("module ", handle, " of device ", module.device));
   }
+  for (const auto& [thread, mode] : capture_modes_) {
+    if (mode != cuda::kCaptureModeGlobal) out.push_back(text("a thread's capture mode is left at ", mode));
+  }
   registrations_.list_leaks(out);
   contexts_.list_leaks(out);
   return out;

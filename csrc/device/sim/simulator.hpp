@@ -2,9 +2,11 @@
 
 // The simulated driver: all that the entries of the driver table read and change.
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -146,7 +148,7 @@ class Simulator {
   void require_device(int device) const;
   StreamState& find_stream(Stream stream, int device);
   StreamState& usable_stream(Stream stream);
-  void require_no_capture() const;
+  void require_no_capture();
   Span reserve(const StreamState& stream, Time duration, BusyLine* engine = nullptr);
   void enqueue(StreamState& stream, std::unique_ptr<Operation> operation, Time end);
   void drop_modules(int device);
@@ -157,6 +159,7 @@ class Simulator {
   HostClock clock_;
   Failures failures_;
   Contexts contexts_;
+  std::map<std::thread::id, int> capture_modes_;
   Registrations registrations_;
   std::shared_ptr<Heap> heap_;
   Handles<Stream, StreamState> streams_{"stream"};

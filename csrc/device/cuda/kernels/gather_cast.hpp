@@ -7,6 +7,9 @@
 
 namespace nntap::cuda {
 
+/// What the kernel is called in the module.
+inline constexpr const char* kGatherCastName = "nntap_gather_cast";
+
 /// What an element is. kCopy moves `item` bytes as they are.
 enum class Element : u8 { kCopy, kF64, kF32, kF16, kBF16, kF8E4M3FN, kF8E5M2 };
 

@@ -1,6 +1,6 @@
 #pragma once
 
-// The work of one thread of the gather+cast kernel: on a GPU what the kernel calls, on the host what host_kernels.cpp
+// The work of one thread of the gather+cast kernel: on a GPU what the kernel calls, on the host what host_kernel.cpp
 // calls for every thread of every block. Reads nothing but elements of the source, writes nothing but its part of
 // `out`.
 //

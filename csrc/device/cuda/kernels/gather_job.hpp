@@ -8,8 +8,6 @@
 
 namespace nntap::cuda {
 
-inline constexpr const char* kGatherCastName = "nntap_gather_cast";
-
 /// Whether the kernel turns elements of one type into the other: equal types of 1, 2, 4, 8 or 16 bytes, and float64,
 /// float32, float16, bfloat16, float8_e4m3fn and float8_e5m2 into each other.
 bool can_convert(DLDataType from, DLDataType to);
