@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
+import itertools
+import pickle
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +17,7 @@ from torch import nn
 
 import nntap
 from helpers import IDS, Give, Model, hooks_of
+from nntap.options import Options
 
 
 @pytest.fixture
@@ -552,3 +555,69 @@ def test_records_under_autocast_have_the_dtype_of_the_moment() -> None:
         model(torch.randn(2, 4))
     assert cache["0"].output.dtype == torch.float32
     assert cache["1"].output.dtype == torch.bfloat16
+
+
+# ---- a block that ends while the model runs ----
+
+
+def test_inputs_are_recorded_or_not_but_the_model_runs_on_when_the_block_ends_inside_a_call() -> None:
+    model = nn.Linear(2, 2)
+    capture = nntap.capture(model, include_inputs=True)
+    leave = [lambda: capture.__exit__(None, None, None)]
+    model.register_forward_pre_hook(lambda *_: leave.pop()() if leave else None)
+    cache = capture.__enter__()
+    model(torch.ones(1, 2))
+    assert len(cache) == 0
+    assert hooks_of(model)[1:] == []
+
+
+def test_hooks_that_others_took_off_are_no_error() -> None:
+    model = nn.Sequential(nn.Linear(2, 2))
+    with nntap.capture(model, include_inputs=True) as cache:
+        model[0]._forward_pre_hooks.clear()
+        for _ in range(2):
+            model[0].register_forward_pre_hook(lambda *_: None)
+        model(torch.ones(1, 2))
+    assert cache[""].input.tolist() == [[1, 1]]
+
+
+# ---- copies of a captured model ----
+
+
+class WithItsOwnState(nn.Linear):
+    def __getstate__(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+
+def test_copies_and_pickles_of_a_module_with_its_own_state_have_no_tap() -> None:
+    model = WithItsOwnState(2, 2)
+    x = torch.ones(1, 2)
+    with nntap.capture(model) as cache:
+        for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            with torch.no_grad():
+                twin.bias += 1
+            assert torch.allclose(twin(x), model(x) + 1)
+    assert len(cache[""]) == 2
+
+
+# ---- the mode of whoever reads ----
+
+
+def test_records_are_ordinary_tensors_in_whichever_mode_they_are_made_and_read() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), Give(lambda: torch.ones(2, dtype=torch.complex64).conj()))
+    for making, reading in itertools.product((False, True), repeat=2):
+        with torch.inference_mode(making), nntap.capture(model) as cache:
+            model[0](torch.ones(1, 2))
+            model[1]()
+        with torch.inference_mode(reading):
+            records = [cache[path].output for path in ("0", "1")]
+            assert torch.is_inference_mode_enabled() == reading
+        for record in records:
+            assert not record.is_inference()
+            (torch.ones(2, requires_grad=True) * record).abs().sum().backward()
+
+
+def test_taps_are_as_many_as_paths() -> None:
+    recorder = Options.check("cpu", None, True, True, False).recorder(1)
+    with pytest.raises(ValueError, match="2 modules for the recorder's 1 paths"):
+        recorder.tap([nn.Linear(1, 1), nn.Linear(1, 1)])

@@ -81,10 +81,14 @@ def test_a_function_compiled_inside_the_block_is_recorded(model: nn.Module) -> N
     assert cache.keys() == ["0", "1", "2", ""]
 
 
-def test_compiling_in_place_inside_the_block_is_kept(model: nn.Module) -> None:
-    with nntap.capture(model):
-        model.compile(backend="eager")
-        own = vars(model)["_compiled_call_impl"]
+def test_compiling_in_place_inside_the_block_is_kept_and_said(model: nn.Module) -> None:
+    def compile_inside() -> Any:
+        with nntap.capture(model):
+            model.compile(backend="eager")
+            return vars(model)["_compiled_call_impl"]
+
+    with pytest.warns(RuntimeWarning, match="1 of the captured modules were compiled inside"):
+        own = compile_inside()
     assert hooks_of(model) == [own]
 
 

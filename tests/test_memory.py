@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import gc
+import itertools
 import os
 import signal
 import subprocess
@@ -426,15 +427,16 @@ def test_what_is_not_given_stays_as_it_is() -> None:
 
 
 def test_a_capture_of_small_records_that_owns_all_memory_fails_at_once(limited: int) -> None:
-    value = torch.ones(4033, dtype=torch.uint8)  # which takes 4096
-    model = Give(lambda: value.clone())
-    with (
-        another_thread(),
-        pytest.raises(nntap.HostMemoryError, match="belongs to this capture"),
-        nntap.capture(model),
-    ):
-        for _ in range(limited // 4096 + 1):
-            model()
+    values = itertools.count()
+    model = Give(lambda: torch.full((4033,), next(values) % 200, dtype=torch.uint8))  # which takes 4096 bytes
+
+    def run() -> None:
+        with nntap.capture(model):
+            for _ in range(limited // 4096 + 1):
+                model()
+
+    with another_thread(), pytest.raises(nntap.HostMemoryError, match="belongs to this capture"):
+        run()
 
 
 def test_small_records_that_are_kept_leave_slabs_to_large_ones() -> None:

@@ -15,7 +15,7 @@ from torch import nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 import nntap
-from helpers import assert_records_are, clones_of_outputs
+from helpers import assert_records_are, clones_of_outputs, hooks_of
 from nntap.demo.extras import weights_folder
 from nntap.demo.texts import bundled
 
@@ -229,3 +229,18 @@ def test_a_transformer_of_torch_s_own() -> None:
     x = torch.randn(2, 5, 16)
     cache, _ = recorded(model.train(), lambda: model(x))
     assert cache["layers.1"].output.shape == (2, 5, 16)
+
+
+@pytest.mark.parametrize("modules", [None, "layers.*.linear1"])
+def test_a_transformer_that_torch_would_run_as_one_operation(modules: Any) -> None:
+    layer = nn.TransformerEncoderLayer(16, 4, 32, batch_first=True)
+    model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False).eval()
+    x = torch.randn(2, 5, 16)
+    with torch.no_grad():
+        with clones_of_outputs(model) as clones:  # whose hooks keep torch from it
+            model(x)
+        with nntap.capture(model, modules=modules) as cache:
+            model(x)
+    assert len(cache) == (2 if modules else 19)
+    assert_records_are(cache, {path: clones[path] for path in cache})
+    assert hooks_of(model) == []

@@ -66,6 +66,58 @@ def test_a_child_captures_and_reads_and_the_parent_s_records_survive() -> None:
     """)
 
 
+def test_a_child_may_be_forked_while_another_thread_waits_for_memory() -> None:
+    assert_runs("""
+        nntap.set_limits(host_bytes=32 << 20, wait_seconds=60)
+        held, small = [recorded(1, 6 << 20)], 1000
+
+        def wait():
+            waited.append(recorded(2, 6 << 20))
+
+        waited = []
+        waiter = threading.Thread(target=wait)
+        waiter.start()
+        time.sleep(0.3)
+        for _ in range(5):  # wakes it, and has it wait again
+            recorded(3)
+            time.sleep(0.01)
+
+        def child():
+            for number in range(6):
+                again = threading.Thread(target=lambda: held.append(recorded(4, 6 << 20)))
+                again.start()
+                time.sleep(0.12)
+                recorded(5)
+                held.pop(0)
+                again.join()
+
+        in_child(child)
+        held.clear()
+        waiter.join()
+        assert (waited[0][""].output == 2).all()
+    """)
+
+
+def test_a_child_s_first_large_copy_needs_no_thread_of_torch() -> None:
+    assert_runs("""
+        recorded(1)
+        torch.set_num_threads(2)
+        large = torch.ones(4 << 20)  # runs torch's threads, and the core has not asked for them yet
+
+        class Give(torch.nn.Module):
+            def forward(self):
+                return large
+
+        def child():
+            with nntap.capture(give := Give()) as cache:
+                give()
+            torch.set_num_threads(1)  # for the comparison, which is torch's
+            assert (cache[""].output == 1).all()
+
+        in_child(child)
+    """)
+
+
 def test_a_child_may_be_forked_while_other_threads_record() -> None:
     assert_runs("""
         go_on = True

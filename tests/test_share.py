@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -228,12 +229,33 @@ def test_a_tensor_twice_in_one_nest_is_one_record() -> None:
     assert (stats.records, stats.shared) == (2, 1)
 
 
-def test_a_shared_record_read_at_different_times_is_the_same_memory() -> None:
+def test_a_shared_record_read_at_different_times_is_the_same_tensor() -> None:
     model = HandOn()
     x = torch.randn(4)
     with nntap.capture(model) as cache:
         model.steps[0](x)
         early = cache["steps.0"].output
         model.steps[1](x)
-    assert torch.equal(early, cache["steps.1"].output)
-    assert early.data_ptr() == cache["steps.1"].output.data_ptr()
+    assert torch.equal(early, x)
+    assert early is cache["steps.1"].output
+
+
+def test_a_copy_that_ends_after_its_capture_keeps_no_memory() -> None:
+    class LeavesMeanwhile(nn.Module):
+        def forward(self) -> torch.Tensor:
+            return torch.ones(8 << 20)  # copied without the GIL, which the main thread waits for to end the block
+
+    model = LeavesMeanwhile()
+    for _ in range(8):
+        used = nntap.pool_stats()["used_bytes"]
+        capture = nntap.capture(model)
+        cache = capture.__enter__()
+        worker = threading.Thread(target=model)
+        worker.start()
+        while nntap.pool_stats()["used_bytes"] == used and worker.is_alive():
+            pass
+        capture.__exit__(None, None, None)
+        worker.join()
+        if len(cache) == 0:  # the block ended first
+            assert nntap.pool_stats()["used_bytes"] == used
+        del cache

@@ -21,24 +21,22 @@ PyTypeObject* hook_type = nullptr;  // owned for the life of the process
 
 Hook* hook_of(PyObject* self) { return reinterpret_cast<Hook*>(self); }
 
-// torch calls hook(module, args, kwargs).
+// torch calls hook(module, args, kwargs), or without kwargs: it copies a module's hooks before it runs them, and asks
+// for each whether it takes kwargs when its turn comes, when the hook may have been removed.
 PyObject* call(PyObject* self, PyObject* const* args, size_t nargsf, PyObject*) {
   return guarded([&] {
     const Py_ssize_t count = PyVectorcall_NARGS(nargsf);
-    NNTAP_CHECK(count == 3, InvalidArgument, "a forward pre-hook takes (module, args, kwargs), not ", count,
-                " arguments");
-    const Ref pair = checked(PyTuple_Pack(2, args[1], args[2]));
+    NNTAP_CHECK(count == 2 || count == 3, InvalidArgument, "a forward pre-hook takes (module, args, kwargs), not ",
+                count, " arguments");
+    const Ref kwargs = count == 3 ? Ref::share(args[2]) : checked(PyDict_New());
+    const Ref pair = checked(PyTuple_Pack(2, args[1], kwargs.get()));
     record(hook_of(self)->recorder, hook_of(self)->path, Slot::kInputs, pair.get());
     return Py_NewRef(Py_None);
   });
 }
 
 PyObject* reduce(PyObject*, PyObject*) {
-  return guarded([] {
-    const Ref module = checked(PyImport_ImportModule("nntap.hooks"));
-    const Ref copied = checked(PyObject_GetAttrString(module.get(), "copied_hook"));
-    return checked(Py_BuildValue("O()", copied.get())).release();
-  });
+  return guarded([] { return copied_by("copied_hook").release(); });
 }
 
 int hook_traverse(PyObject* self, visitproc visit, void* arg) {
@@ -85,6 +83,12 @@ PyType_Spec spec = {
     Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
 
 }  // namespace
+
+Ref copied_by(const char* function) {
+  const Ref module = checked(PyImport_ImportModule("nntap.hooks"));
+  const Ref copied = checked(PyObject_GetAttrString(module.get(), function));
+  return checked(Py_BuildValue("O()", copied.get()));
+}
 
 void init_hook_type(PyObject* module) {
   hook_type = reinterpret_cast<PyTypeObject*>(checked(PyType_FromSpec(&spec)).release());

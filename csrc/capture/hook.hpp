@@ -12,4 +12,7 @@ void init_hook_type(PyObject* module);
 /// pickles of it (a model copied while it is captured) record nothing. Throws.
 Ref make_hook(PyObject* recorder, Py_ssize_t path);
 
+/// What `__reduce__` gives for something that copies leave out: a call of that function of nntap.hooks. Throws.
+Ref copied_by(const char* function);
+
 }  // namespace nntap

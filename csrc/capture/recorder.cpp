@@ -60,7 +60,10 @@ class Thawer final : public NestVisitor {
  public:
   explicit Thawer(PyObject* self) : self_(self) {}
   Ref leaf(PyObject* value) override {
-    if (is_ticket(value)) return redeem(value);
+    if (is_ticket(value)) {
+      state_of(self_).tensors.keep_read(value);
+      return redeem(value);
+    }
     return torch_seam::is_tensor(value) ? Ref::share(value) : Ref();
   }
   Ref uncommon(PyObject* value) override {
@@ -248,16 +251,16 @@ PyObject* recorder_hooks(PyObject* self, PyObject*) {
 
 PyObject* recorder_tap(PyObject* self, PyObject* modules) {
   return guarded([&] {
+    const Py_ssize_t count = PySequence_Size(modules);
+    NNTAP_CHECK(count == static_cast<Py_ssize_t>(state_of(self).paths.size()), InvalidArgument, count,
+                " modules for the recorder's ", state_of(self).paths.size(), " paths");
     tap_modules(modules, self);
     return Py_NewRef(Py_None);
   });
 }
 
 PyObject* recorder_untap(PyObject* self, PyObject* modules) {
-  return guarded([&] {
-    untap_modules(modules, self);
-    return Py_NewRef(Py_None);
-  });
+  return guarded([&] { return PyLong_FromSsize_t(untap_modules(modules, self)); });
 }
 
 PyObject* recorder_close(PyObject* self, PyObject*) {
@@ -364,7 +367,8 @@ PyMethodDef methods[] = {
      "hooks() -> list[Hook]\n\nFor each path a forward pre-hook with kwargs that records its module's inputs."},
     {"tap", recorder_tap, METH_O,
      "tap(modules: Sequence[Module]) -> None\n\nRecords the outputs of these, one for each path, until untap."},
-    {"untap", recorder_untap, METH_O, "untap(modules: Sequence[Module]) -> None\n\nTakes the taps off."},
+    {"untap", recorder_untap, METH_O,
+     "untap(modules: Sequence[Module]) -> int\n\nTakes the taps off; returns how many were not there."},
     {"close", recorder_close, METH_NOARGS, "close() -> None\n\nRecords nothing more; keeps what there is."},
     {"order", recorder_order, METH_NOARGS, "order() -> list[int]\n\nThe paths with records, by their first one."},
     {"visits", recorder_visits, METH_O, "visits(path: int) -> int\n\nHow many calls of it were recorded."},

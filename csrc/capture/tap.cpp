@@ -5,6 +5,7 @@
 #include <new>
 #include <vector>
 
+#include "capture/hook.hpp"
 #include "capture/python_error.hpp"
 #include "capture/recorder.hpp"
 #include "support/error.hpp"
@@ -87,7 +88,17 @@ void tap_dealloc(PyObject* self) {
   Py_DECREF(type);
 }
 
+PyObject* reduce(PyObject*, PyObject*) {
+  return guarded([] { return copied_by("copied_tap").release(); });
+}
+
+PyMethodDef methods[] = {
+    {"__reduce__", reduce, METH_NOARGS, "Copies and pickles of a module have no tap."},
+    {nullptr, nullptr, 0, nullptr},
+};
+
 PyType_Slot slots[] = {
+    {Py_tp_methods, methods},
     {Py_tp_dealloc, reinterpret_cast<void*>(tap_dealloc)},
     {Py_tp_traverse, reinterpret_cast<void*>(tap_traverse)},
     {Py_tp_clear, reinterpret_cast<void*>(tap_clear)},
@@ -116,20 +127,22 @@ void tap_module(PyObject* module, PyObject* recorder, Py_ssize_t path) {
   tap_of(tap.get())->listeners.push_back({Ref::share(recorder), path});
 }
 
-void untap_module(PyObject* module, PyObject* recorder) {
+// False where something else stands in the tap's place.
+bool untap_module(PyObject* module, PyObject* recorder) {
   const Ref dict = dict_of(module);
   const Ref tap = item(dict.get(), slot_name);
-  if (!tap || !Py_IS_TYPE(tap.get(), tap_type)) return;
+  if (!tap || !Py_IS_TYPE(tap.get(), tap_type)) return false;
   auto& listeners = tap_of(tap.get())->listeners;
   const auto mine = std::find_if(listeners.begin(), listeners.end(),
                                  [&](const Listener& listener) { return listener.recorder.get() == recorder; });
-  if (mine == listeners.end()) return;
+  if (mine == listeners.end()) return false;
   const Listener gone = std::move(*mine);  // freed at the end, when the list is whole again
   listeners.erase(mine);
-  if (!listeners.empty()) return;
+  if (!listeners.empty()) return true;
   PyObject* previous = tap_of(tap.get())->previous;
   checked(previous == nullptr ? PyDict_DelItem(dict.get(), slot_name)
                               : PyDict_SetItem(dict.get(), slot_name, previous));
+  return true;
 }
 
 }  // namespace
@@ -152,11 +165,13 @@ void tap_modules(PyObject* modules, PyObject* recorder) {
   }
 }
 
-void untap_modules(PyObject* modules, PyObject* recorder) {
+Py_ssize_t untap_modules(PyObject* modules, PyObject* recorder) {
   const Ref all = checked(PySequence_Tuple(modules));
+  Py_ssize_t lost = 0;
   for (Py_ssize_t path = 0; path < PyTuple_GET_SIZE(all.get()); ++path) {
-    untap_module(PyTuple_GET_ITEM(all.get(), path), recorder);
+    lost += untap_module(PyTuple_GET_ITEM(all.get(), path), recorder) ? 0 : 1;
   }
+  return lost;
 }
 
 }  // namespace nntap

@@ -83,7 +83,9 @@ Ref TensorRecorder::copy_now(const SynchronousDevice& device, const TensorView& 
     const WithoutGil others_run;
     snapshot.copy();
   }
-  return ticket_for(snapshot.commit(shared_, copies));
+  Ref ticket = ticket_for(snapshot.commit(shared_, copies));
+  if (!sharing_) shared_.clear();  // the capture ended while others ran
+  return ticket;
 }
 
 Ref TensorRecorder::copy_later(const AsynchronousDevice& device, const TensorView& source, DLDataType out,
@@ -122,7 +124,13 @@ void TensorRecorder::discard() noexcept {
   }
 }
 
+void TensorRecorder::keep_read(PyObject* ticket) {
+  if (sharing_) read_.push_back(Ref::share(ticket));
+}
+
 void TensorRecorder::forget_tensors() noexcept {
+  sharing_ = false;
+  const auto read = std::exchange(read_, {});
   shared_.clear();
   handed_on_.clear();
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "capture/identity_table.hpp"
 #include "capture/python.hpp"
@@ -43,6 +44,9 @@ class TensorRecorder {
   /// Forgets what this thread has enqueued and not submitted, with all that could lead to it.
   void discard() noexcept;
 
+  /// A ticket that is being read: a later record that shares its memory will be the same tensor.
+  void keep_read(PyObject* ticket);
+
   /// From here on no tensor becomes an earlier record.
   void forget_tensors() noexcept;
 
@@ -54,6 +58,8 @@ class TensorRecorder {
   Ref copy_later(const AsynchronousDevice& device, const TensorView& source, DLDataType out, PyObject* tensor);
   const char* wrong_target(const TensorView& source) const;
 
+  bool sharing_ = true;
+  std::vector<Ref> read_;    // tickets, while a record may still be shared
   ShareTable shared_;        // on synchronous devices
   IdentityTable handed_on_;  // on asynchronous ones
 };

@@ -18,6 +18,8 @@ struct Torch {
   PyObject* is_neg = nullptr;
   PyObject* dtype = nullptr;    // the name "dtype"
   PyObject* version = nullptr;  // the name "_version"
+  PyObject* inference_mode = nullptr;
+  PyObject* is_inference_mode = nullptr;
   PyObject* int8 = nullptr;
   PyObject* uint8 = nullptr;
 } torch;
@@ -78,6 +80,30 @@ DeviceMemory allocate(DLDevice device, std::size_t bytes) noexcept {
   return DeviceMemory(made);
 }
 
+// A scope in which new tensors are ordinary ones, whoever reads in which mode: torch.inference_mode(False) where
+// needed.
+class OrdinaryTensors {
+ public:
+  OrdinaryTensors() {
+    if (!is_true(checked(PyObject_CallNoArgs(torch.is_inference_mode)).get())) return;
+    mode_ = checked(PyObject_CallOneArg(torch.inference_mode, Py_False));
+    checked(PyObject_CallMethod(mode_.get(), "__enter__", nullptr));
+  }
+  OrdinaryTensors(const OrdinaryTensors&) = delete;
+  OrdinaryTensors& operator=(const OrdinaryTensors&) = delete;
+  ~OrdinaryTensors() {
+    if (!mode_) return;
+    PyObject *type, *value, *traceback;  // of an error that is on its way
+    PyErr_Fetch(&type, &value, &traceback);
+    const Ref left = Ref::steal(PyObject_CallMethod(mode_.get(), "__exit__", "OOO", Py_None, Py_None, Py_None));
+    if (!left) PyErr_Clear();
+    PyErr_Restore(type, value, traceback);
+  }
+
+ private:
+  Ref mode_;
+};
+
 bool has_elements(const DLTensor& tensor) {
   return std::all_of(tensor.shape, tensor.shape + tensor.ndim, [](std::int64_t size) { return size > 0; });
 }
@@ -95,6 +121,8 @@ void connect(PyObject* module) {
   found.is_neg = keep(found.tensor, "is_neg");
   found.dtype = interned("dtype");
   found.version = interned("_version");
+  found.inference_mode = keep(module, "inference_mode");
+  found.is_inference_mode = keep(module, "is_inference_mode_enabled");
   found.int8 = keep(module, "int8");
   found.uint8 = keep(module, "uint8");
   torch = found;
@@ -150,6 +178,7 @@ Ref to_tensor(const std::shared_ptr<Record>& record) {
   managed.dl_tensor.shape = record->layout.shape.data();
   managed.dl_tensor.strides = record->layout.strides.data();
   void* tensor = nullptr;
+  const OrdinaryTensors mode;
   // On success torch owns the export; when it refuses it never calls the deleter, so it is still ours.
   if (torch.api->managed_tensor_to_py_object_no_sync(&managed, &tensor) != 0) throw PythonErrorSet{};
   (void)made.release();

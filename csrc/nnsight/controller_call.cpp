@@ -50,9 +50,10 @@ Ref observers_where_quiet(PyObject* interleaver) {
   return {};
 }
 
-bool is_active(PyObject* interleaver) {
-  return is_true(attribute(interleaver, names.interleaving).get()) && is_true(attribute(interleaver, names.busy).get());
-}
+// False while nnsight stands down: a call of an envoy inside the run that is no part of it.
+bool is_interleaving(PyObject* interleaver) { return is_true(attribute(interleaver, names.interleaving).get()); }
+
+bool is_busy(PyObject* interleaver) { return is_true(attribute(interleaver, names.busy).get()); }
 
 // The interleaver whose trace is running on the module, as `State.active()` finds it; empty where there is none.
 Route active_route(PyObject* state) {
@@ -64,8 +65,9 @@ Route active_route(PyObject* state) {
                 "an entry of State.routes is no (interleaver, path, locations)");
     Ref interleaver = checked(PyObject_CallNoArgs(PyTuple_GET_ITEM(route.get(), 0)));
     if (interleaver.get() == Py_None) continue;
+    if (!is_interleaving(interleaver.get())) continue;
     Ref quiet_observers = observers_where_quiet(interleaver.get());
-    if (!quiet_observers && !is_active(interleaver.get())) continue;
+    if (!quiet_observers && !is_busy(interleaver.get())) continue;
     PyObject* locations = PyTuple_GET_ITEM(route.get(), 2);
     NNTAP_CHECK(PyTuple_Check(locations) && PyTuple_GET_SIZE(locations) == 3, InvalidArgument,
                 "the locations of a route are no (input, skip, output)");

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -25,17 +27,26 @@ class InstalledHooks:
     """
 
     def __init__(
-        self, root: torch.nn.Module, modules: Sequence[torch.nn.Module], recorder: Recorder, slots: Sequence[int]
+        self,
+        root: torch.nn.Module,
+        modules: Sequence[torch.nn.Module],
+        recorder: Recorder,
+        slots: Sequence[int],
+        fused: Sequence[torch.nn.Module] = (),
     ) -> None:
         self._modules = modules
         self._recorder = recorder
         self._inputs: InputHooks | None = None
+        self._unfused: list[RemovableHandle] = []
+        self._tapped = False
         run_eagerly()
         try:
+            self._unfused = [layer.register_forward_pre_hook(_record_nothing) for layer in fused]
             if INPUTS in slots:
                 self._inputs = InputHooks(root, modules, recorder)
             if OUTPUT in slots:
                 recorder.tap(modules)
+                self._tapped = True
         except BaseException:
             self.remove()
             raise
@@ -43,10 +54,31 @@ class InstalledHooks:
     def remove(self) -> None:
         """Takes everything off; nothing more is recorded."""
         self._recorder.close()
-        self._recorder.untap(self._modules)
+        lost = self._recorder.untap(self._modules) if self._tapped else 0
         if self._inputs is not None:
             self._inputs.remove()
+        for handle in self._unfused:
+            handle.remove()
         run_as_before()
+        if lost > 0:
+            warnings.warn(
+                f"{lost} of the captured modules were compiled inside the block, and not recorded from then on. "
+                "Compile before the block; captured models run eagerly.",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+
+
+def fused_layers(modules: Iterable[torch.nn.Module], wanted: Sequence[torch.nn.Module]) -> list[torch.nn.Module]:
+    """The layers that would run as one fused operation of torch, without calling the modules in them that are wanted.
+
+    A `torch.nn.TransformerEncoderLayer` does so in eval mode, unless it or a module in it has a hook; a tap is none.
+    """
+    layers = [module for module in modules if isinstance(module, torch.nn.TransformerEncoderLayer)]
+    if not layers:
+        return []
+    all_wanted = set(wanted)
+    return [layer for layer in layers if any(inner is not layer and inner in all_wanted for inner in layer.modules())]
 
 
 class InputHooks:
@@ -59,8 +91,8 @@ class InputHooks:
         made = recorder.hooks()
         self._order = root.register_forward_pre_hook(_KeepLast(self._number, self._hooks))
         for hooks, flags, hook in zip(self._hooks, self._flags, made, strict=True):
+            flags[self._number] = True  # before the hook, which another thread may call at once
             hooks[self._number] = hook
-            flags[self._number] = True
 
     def remove(self) -> None:
         self._order.remove()
@@ -81,10 +113,16 @@ class _KeepLast:
     def __call__(self, *_: Any) -> None:
         for hooks in self._hooks:
             if len(hooks) > 1:
-                hooks.move_to_end(self._number)
+                with suppress(KeyError):  # taken off meanwhile
+                    hooks.move_to_end(self._number)
 
     def __reduce__(self) -> Any:
         return copied_hook, ()
+
+
+def copied_tap() -> None:
+    """What stands for a tap in a copy or a pickle of a module: what torch has where nothing was compiled."""
+    return None
 
 
 def copied_hook() -> Callable[..., None]:

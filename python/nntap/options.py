@@ -159,7 +159,9 @@ class Options:
 def _e4m3fn_overflows_from(device: str) -> list[tuple[int, int]]:
     """The types, as DLPack numbers them, of which torch makes nan where float8_e4m3fn cannot hold the value."""
     large = {torch.float64: 1e6, torch.float32: 1e6, torch.float16: 6e4, torch.bfloat16: 1e6, torch.float8_e5m2: 5e4}
-    made = {dtype: torch.tensor(value, device=device).to(dtype).to(torch.float8_e4m3fn) for dtype, value in large.items()}
+    made = {
+        dtype: torch.tensor(value, device=device).to(dtype).to(torch.float8_e4m3fn) for dtype, value in large.items()
+    }
     return [_DLPACK[dtype] for dtype, value in made.items() if value.isnan().item()]
 
 

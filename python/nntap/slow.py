@@ -17,6 +17,12 @@ def slow_snapshot(
     """
 
     def snapshot(tensor: torch.Tensor) -> torch.Tensor:
+        if detach and torch.is_inference_mode_enabled():
+            with torch.inference_mode(False):  # an ordinary tensor, as all records are
+                return copied(tensor.detach())
+        return copied(tensor)
+
+    def copied(tensor: torch.Tensor) -> torch.Tensor:
         value = tensor.detach() if detach else tensor
         if hasattr(value, "to_local"):
             value = value.to_local()
@@ -25,6 +31,8 @@ def slow_snapshot(
         target = _target(value, device)
         if value.is_nested and not hasattr(value, "to_local"):
             return value.clone().to(target, dtype or value.dtype)  # its `.to(copy=True)` may keep the storage
+        if value.is_quantized and target == value.device:
+            return value.clone()  # its `.to(copy=True)` does not know all its types
         if value.is_mkldnn:
             return value.clone() if dtype is None else value.to_dense(dtype)
         if dtype is None and str(value.dtype) in _SUB_BYTE:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from threading import get_ident
 from types import TracebackType
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 
 from nntap.cache import Cache
 from nntap.core import module_paths
-from nntap.hooks import InstalledHooks
+from nntap.hooks import InstalledHooks, fused_layers
 from nntap.options import Options
 from nntap.records import LiveRecords
 from nntap.select import foreign, select
@@ -40,6 +40,9 @@ class ModuleModel:
 
     def all_paths(self) -> list[str]:
         return list(self._paths.values())
+
+    def all_modules(self) -> Iterable[torch.nn.Module]:
+        return self._paths
 
     def named_modules(self) -> list[tuple[str, torch.nn.Module]]:
         return [(path, module) for module, path in self._paths.items()]
@@ -118,11 +121,12 @@ class capture:
         self._root = model
         self._paths = select(modules, self._model)
         self._modules = self._model.modules_at(self._paths)
+        self._fused = fused_layers(self._model.all_modules(), self._modules)
         self._open: list[tuple[int, InstalledHooks]] = []  # by the thread that entered
 
     def __enter__(self) -> Cache:
         recorder = self._options.recorder(len(self._paths))
-        hooks = InstalledHooks(self._root, self._modules, recorder, self._options.slots)
+        hooks = InstalledHooks(self._root, self._modules, recorder, self._options.slots, self._fused)
         self._open.append((get_ident(), hooks))
         return Cache(LiveRecords(recorder, self._paths), self._model.make_tree())
 

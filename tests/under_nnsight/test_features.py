@@ -12,6 +12,7 @@ from typing import Any
 import nnsight
 import pytest
 import torch
+from transformers import LogitsProcessor, LogitsProcessorList
 
 import models
 import nntap
@@ -347,3 +348,20 @@ def test_threads_trace_models_of_their_own() -> None:
     for thread in threads:
         thread.join()
     assert results == dict.fromkeys(range(3), True)
+
+
+def test_calls_that_nnsight_keeps_out_of_a_run_are_not_recorded(gpt2: Any) -> None:
+    """A logit lens through the envoys, in the middle of a generation: such a call is no part of the run."""
+    model = gpt2
+    hidden: list[Any] = []
+    handle = model.transformer.h[0]._module.register_forward_hook(lambda _module, _args, output: hidden.append(output))
+
+    class EarlyExit(LogitsProcessor):
+        def __call__(self, _ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            last = hidden[-1][0] if isinstance(hidden[-1], tuple) else hidden[-1]
+            return scores + model.lm_head(model.transformer.ln_f(last))[:, -1]
+
+    with model.generate("The Tower", max_new_tokens=3, logits_processor=LogitsProcessorList([EarlyExit()])) as tracer:
+        cache = tracer.cache(modules=[model.lm_head])
+    handle.remove()
+    assert len(cache["model.lm_head"]) == 3

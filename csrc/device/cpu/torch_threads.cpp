@@ -29,6 +29,9 @@ struct OpenMp {
 
 std::atomic<bool> forked{false};
 
+// From the moment the core is loaded: torch may have run its threads before the core did.
+const int kWatchingForks = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+
 template <typename Entry>
 void find(void* library, const char* symbol, Entry& entry) {
   entry = reinterpret_cast<Entry>(dlsym(library, symbol));
@@ -52,11 +55,10 @@ OpenMp find_openmp() {
   find(torch, "omp_get_thread_num", found.thread);
   find(torch, "omp_get_num_threads", found.threads);
   find(torch, "omp_in_parallel", found.in_parallel);
-  pthread_atfork(nullptr, nullptr, [] { forked = true; });
   return found;
 }
 
-bool threads_are_missing() { return forked.load(std::memory_order_relaxed); }
+bool threads_are_missing() { return kWatchingForks != 0 || forked.load(std::memory_order_relaxed); }
 
 #else
 
