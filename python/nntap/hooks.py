@@ -30,8 +30,8 @@ class InstalledHooks:
         self._modules = modules
         self._recorder = recorder
         self._inputs: InputHooks | None = None
-        run_eagerly()
         try:
+            run_eagerly(self)
             if INPUTS in slots:
                 self._inputs = InputHooks(root, modules, recorder)
             if OUTPUT in slots:
@@ -46,7 +46,7 @@ class InstalledHooks:
         self._recorder.untap(self._modules)
         if self._inputs is not None:
             self._inputs.remove()
-        run_as_before()
+        run_as_before(self)
 
 
 class InputHooks:
