@@ -101,7 +101,7 @@ def test_these_versions_are_supported(version: str) -> None:
     assert supported_version(version)
 
 
-@pytest.mark.parametrize("version", ["0.5.9", "0.6.2", "0.9.0", "1.0.0", "unknown"])
+@pytest.mark.parametrize("version", ["0.5.9", "0.6.2", "0.6.4", "0.6.30", "0.7.1", "0.9.0", "1.0.0", "unknown"])
 def test_another_version_is_refused_with_those_that_are_supported(
     version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
