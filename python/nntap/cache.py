@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -171,7 +172,7 @@ class Cache(_Node):
         times; without the key of what is not recorded."""
         return {path: view._to_plain() for path, view in self.items()}
 
-    def save(self, path: Any = None) -> Any:
+    def save(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Writes every recorded tensor to a safetensors file.
 
         A tensor's name is its place: ``transformer.h.0.output``, ``transformer.h.0.output.1`` inside a tuple (or a set,

@@ -45,7 +45,12 @@ def uninstall() -> None:
 
 @contextmanager
 def installed() -> Iterator[None]:
-    """`install` for a ``with`` block. Leaves an installation that was there before as it was."""
+    """`install` for a ``with`` block. Leaves an installation that was there before as it was.
+
+    Raises:
+        UnsupportedNnsightError: As `install` does, when the block is entered.
+        UnsupportedTorchError: If the installed torch cannot serve the core.
+    """
     found = _find()
     before = found.active
     found.put()
