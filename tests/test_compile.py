@@ -1,4 +1,4 @@
-"""Compiled models run eagerly while they are captured, and compiled again afterwards."""
+"""Compiled models run eagerly while they are captured, and compiled again afterwards: `nntap.eager`."""
 
 from __future__ import annotations
 
