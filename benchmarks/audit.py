@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks.contestants.way import Location, Request, Way
-from nntap.demo.record import tensors_in
+from nntap.nest import tensors_in
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
+
+from nntap.demo.subject import twin as twin  # for those who run these models
 
 
 class Unsuited(Exception):
@@ -52,12 +53,6 @@ class Subject:
 
     def generating(self, steps: int) -> Subject:
         return replace(self, steps=steps)
-
-
-def twin(model: nn.Module) -> nn.Module:
-    """A second module tree on the same weights: some libraries change every module they touch."""
-    shared = [*model.parameters(), *model.buffers()]
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
 
 
 # ---- language models ----

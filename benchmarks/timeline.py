@@ -25,7 +25,7 @@ from benchmarks.contestants.plain import in_cache
 from benchmarks.models import Subject, Unsuited
 from benchmarks.show import size
 from nntap import _core
-from nntap.demo.record import tensors_in
+from nntap.nest import tensors_in
 
 DEFAULT_CASE = "gpt2-all-float16"
 WARM_UPS = 2

@@ -30,15 +30,19 @@ ROOT = Path(__file__).parents[1]
 TORCHES = ["2.10.0", "2.13.0", "2.14.1"]
 STEPS = ["install", "import", "doctor", "demo", "tests"]
 CORE_TESTS = [
+    "test_cache.py",
     "test_cache_copies.py",
     "test_capture.py",
     "test_casts.py",
     "test_compile.py",
     "test_doctor.py",
+    "test_export.py",
+    "test_nest.py",
     "test_properties.py",
     "test_selection.py",
     "test_setups.py",
     "test_share.py",
+    "test_show.py",
     "test_slow_path.py",
     "test_snapshot.py",
 ]

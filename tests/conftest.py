@@ -1,9 +1,10 @@
-"""What every test gets: no downloads, a seed, and a check that it left no memory limit behind."""
+"""What every test gets: no downloads, a seed, and a check that it left no limit and no open capture behind."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 import nntap
+from nntap import eager
 
 # No deadline: how long an example takes is no property of the library. `--hypothesis-profile=thorough` looks longer.
 hypothesis.settings.register_profile("nntap", deadline=None, max_examples=100, print_blob=True)
@@ -27,8 +29,29 @@ def seed() -> None:
 @pytest.fixture(autouse=True)
 def no_limit_is_left() -> Iterator[None]:
     """A limit that a test leaves would fail or hang another one."""
+    before = limits()
     yield
-    left = nntap.pool_stats()
-    nntap.set_limits(host_bytes=None, wait_seconds=30)
-    assert left["limit_bytes"] is None
-    assert left["wait_seconds"] == 30
+    left = limits()
+    nntap.set_limits(**before)
+    assert left == before
+
+
+def limits() -> dict[str, Any]:
+    """All that `nntap.set_limits` sets, as its arguments."""
+    stats = nntap.pool_stats()
+    return {
+        "host_bytes": stats["limit_bytes"],
+        "wait_seconds": stats["wait_seconds"],
+        "pinned_bytes": stats["pinned"]["limit_bytes"],
+        "device_bytes": stats["device_limit_bytes"],
+    }
+
+
+@pytest.fixture(autouse=True)
+def no_capture_is_left() -> Iterator[None]:
+    """While a capture is open, compiled code runs eagerly in every test."""
+    yield
+    left = set(eager._captures)
+    eager._captures.clear()
+    eager.run_as_before(None)
+    assert not left

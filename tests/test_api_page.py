@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -24,3 +25,8 @@ def test_the_page_is_what_the_docstrings_make_it():
 def test_every_public_name_is_on_the_page_and_has_a_docstring(name):
     assert f"### `nntap.{name}`\n" in (ROOT / "docs" / "api.md").read_text()
     assert inspect.getdoc(getattr(nntap, name))
+
+
+def test_the_page_shows_no_private_names():
+    page = (ROOT / "docs" / "api.md").read_text()
+    assert re.findall(r"(?<![\w.`])_[A-Za-z]\w*", page) == []

@@ -1,19 +1,15 @@
-"""Caches as values: pickled, saved, copied."""
+"""Caches as values: pickled and copied."""
 
 from __future__ import annotations
 
 import copy
 import io
-import json
 import pickle
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.torch import load_file
 from torch import nn
 
 import nntap
@@ -107,40 +103,6 @@ def test_what_is_written_of_one_record_is_its_bytes_alone(way: str) -> None:
     file = io.BytesIO()
     torch.save(tensor, file) if way == "torch.save" else pickle.dump(tensor, file)
     assert tensor.nbytes < file.tell() < tensor.nbytes + 2500
-
-
-def test_a_safetensors_file_has_each_record_under_its_place(model: Model, tmp_path: Path) -> None:
-    with nntap.capture(model, include_inputs=True) as cache:
-        model(IDS)
-        model(IDS)
-    file = tmp_path / "cache.safetensors"
-    assert cache.save(file) is None
-    read = load_file(file)
-    assert torch.equal(read["embed[1].output"], cache["embed"][1].output)
-    assert torch.equal(read["heads.a[0].inputs.0.0"], cache["heads.a"][0].input)
-    assert torch.equal(read["[0].output.b"], cache[""][0].output["b"])
-    tensors = sum(tensor.nbytes for tensor in read.values())
-    assert tensors <= file.stat().st_size < tensors + 200 * len(read) + 2000
-    with safe_open(file, "pt") as opened:
-        others = json.loads(opened.metadata()["nntap.others"])
-    assert others["layers.0[0].inputs.1.scale"] == "0.5"
-
-
-def test_without_a_path_save_gives_back_the_cache_as_nnsight_does(model: Model) -> None:
-    with nntap.capture(model) as cache:
-        model(IDS)
-    assert cache.save() is cache
-
-
-def test_a_safetensors_file_takes_shared_and_transposed_records(tmp_path: Path) -> None:
-    model = nn.Sequential(nn.Identity(), nn.Identity())
-    x = torch.randn(3, 4).t()
-    with nntap.capture(model) as cache:
-        model(x)
-    cache.save(tmp_path / "cache.safetensors")
-    read = load_file(tmp_path / "cache.safetensors")
-    assert sorted(read) == ["0.output", "1.output", "output"]
-    assert all(torch.equal(tensor, x) for tensor in read.values())
 
 
 def test_a_copy_made_while_recording_does_not_grow(model: Model) -> None:

@@ -9,12 +9,13 @@ import sys
 import pytest
 
 import nntap
+from helpers import run_script
 from nntap import cli, demo
 
 
-def run_nntap(*arguments: str, code: str | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "nntap", *arguments] if code is None else [sys.executable, "-c", code]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+def run_nntap(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "nntap", *arguments]
+    environment = {**os.environ, **environment}
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
 
 
@@ -55,23 +56,15 @@ def test_ctrl_c_ends_without_a_traceback(monkeypatch: pytest.MonkeyPatch, capsys
 
 
 def test_the_demo_without_torch_is_told() -> None:
-    code = (
-        "import sys; sys.modules['torch'] = None\n"
-        "from nntap.cli import main\n"
-        "code = main(['demo'])\n"
-        "assert code == 2, code\n"
-    )
-    result = run_nntap(code=code)
-    assert result.returncode == 0, result.stderr
+    result = run_script("import sys; sys.modules['torch'] = None; from nntap.cli import main; sys.exit(main(['demo']))")
+    assert result.returncode == 2, result.stderr
     assert "nntap demo: error:" in result.stderr
     assert "nntap doctor" in result.stderr
     assert "Traceback" not in result.stderr
 
 
 def test_the_command_runs_in_a_process_of_its_own_with_plain_ascii_output() -> None:
-    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    command = [sys.executable, "-m", "nntap", "demo"]
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
+    result = run_nntap("demo", PYTHONIOENCODING="ascii")
     assert result.returncode == 0, result.stderr
     assert result.stderr == ""
     assert "\nlayer 5 " in result.stdout

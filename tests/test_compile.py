@@ -1,8 +1,9 @@
-"""Compiled models run eagerly while they are captured, and compiled again afterwards."""
+"""Compiled models run eagerly while they are captured, and compiled again afterwards: `nntap.eager`."""
 
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -103,6 +104,52 @@ def test_captures_that_overlap_give_the_compiler_back_once(model: nn.Module) -> 
     assert backend.calls == 0
     second.__exit__(None, None, None)
     compiled(X)
+    assert backend.calls == 1
+
+
+def test_a_capture_that_opens_while_the_last_one_ends_is_recorded_whole(
+    model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = Compiler()
+    compiled = torch.compile(model, backend=backend)
+    second, caches = nntap.capture(compiled), []
+    opener = threading.Thread(target=lambda: caches.append(second.__enter__()))
+
+    class Slow(torch._dynamo.set_stance):
+        """Gives the other thread time to open its capture; it may not succeed before this is done."""
+
+        def __exit__(self, *error: Any) -> None:
+            if not opener.ident:
+                opener.start()
+                opener.join(1)
+            super().__exit__(*error)
+
+    monkeypatch.setattr(torch.compiler, "set_stance", Slow)
+    with nntap.capture(compiled):
+        pass
+    opener.join()
+    compiled(X)
+    assert (backend.calls, len(caches[0])) == (0, 5)
+    second.__exit__(None, None, None)
+    compiled(X)
+    assert backend.calls == 1
+
+
+def test_a_capture_inside_compiled_code_is_refused_and_leaves_nothing(
+    model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(stance: str) -> None:
+        raise RuntimeError("attempted to set_stance in a torch.compile region")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.compiler, "set_stance", refuse)
+        with pytest.raises(RuntimeError, match="compile region"), nntap.capture(model, include_inputs=True):
+            pass
+    assert hooks_of(model) == []
+    backend = Compiler()
+    with nntap.capture(model):
+        pass
+    torch.compile(model, backend=backend)(X)
     assert backend.calls == 1
 
 

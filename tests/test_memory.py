@@ -7,8 +7,6 @@ import gc
 import itertools
 import os
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -268,27 +266,24 @@ def test_when_all_memory_is_the_capture_s_own_it_raises_and_keeps_what_it_has(li
     assert (recorded(12, 8.0)[""].output == 8).all()
 
 
-ALONE = """
-import nntap, torch
-class Give(torch.nn.Module):
-    def forward(self, mib):
-        return torch.full((mib << 18,), 5.0)
-nntap.set_limits(host_bytes=nntap.pool_stats()["slab_bytes"])
-model = Give()
-with nntap.capture(model) as held:
-    model(24)
-try:
-    with nntap.capture(model):
-        model(16)
-except nntap.HostMemoryError as error:
-    print("no other thread lives" in str(error), bool((held[""].output == 5).all()))
-"""
-
-
 def test_where_no_other_thread_lives_it_raises_at_once() -> None:
     # In a process of its own: other tests' libraries leave threads behind.
-    run = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, timeout=120)
-    assert run.stdout == "True True\n", run.stderr
+    script = """
+        import nntap, torch
+        class Filled(torch.nn.Module):
+            def forward(self, mib):
+                return torch.full((mib << 18,), 5.0)
+        nntap.set_limits(host_bytes=nntap.pool_stats()["slab_bytes"])
+        model = Filled()
+        with nntap.capture(model) as held:
+            model(24)
+        try:
+            with nntap.capture(model):
+                model(16)
+        except nntap.HostMemoryError as error:
+            print("no other thread lives" in str(error), bool((held[""].output == 5).all()))
+    """
+    assert_script_runs(script, says="True True")
 
 
 def test_it_waits_no_longer_than_it_may(limited: int) -> None:
@@ -300,7 +295,7 @@ def test_it_waits_no_longer_than_it_may(limited: int) -> None:
     del held
 
 
-def test_garbage_is_collected_before_anybody_waits(limited: int) -> None:
+def test_garbage_is_collected_before_a_stall_gives_up(limited: int) -> None:
     cycle: list[Any] = [recorded(24)]
     cycle.append(cycle)
     del cycle
@@ -348,7 +343,6 @@ def test_a_short_stall_collects_no_garbage(limited: int) -> None:
 
 
 def test_ctrl_c_ends_a_stall(limited: int) -> None:
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
     nntap.set_limits(wait_seconds=300)
     held = recorded(24)
     model = Give(lambda: filled(16))
@@ -357,24 +351,26 @@ def test_ctrl_c_ends_a_stall(limited: int) -> None:
     def interrupt() -> None:
         while not caches or caches[0].stats.stalls == 0:
             threading.Event().wait(0.001)
-        threading.Event().wait(1)  # a stall first collects what garbage there is, whose callbacks would swallow it
+        threading.Event().wait(1)  # a stall soon collects garbage, whose callbacks would swallow it
         _thread.interrupt_main()
-
-    thread = threading.Thread(target=interrupt)
 
     def run() -> None:
         with nntap.capture(model) as cache:
             caches.append(cache)
             model()
 
+    thread = threading.Thread(target=interrupt)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
     gc.collect()
     gc.freeze()  # so that the stall's own collection is short
-    thread.start()
-    with pytest.raises(KeyboardInterrupt):
-        run()
-    thread.join()
-    gc.unfreeze()
-    signal.signal(signal.SIGINT, before)
+    try:
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            run()
+        thread.join()
+    finally:
+        gc.unfreeze()
+        signal.signal(signal.SIGINT, before)
     assert hooks_of(model) == []
     del held
 

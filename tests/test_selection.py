@@ -1,4 +1,7 @@
-"""What `modules=` and the other options take, and how bad input is refused before the model runs."""
+"""What `modules=` and the other options take, and how bad input is refused before the model runs.
+
+Tests `nntap.select` and `nntap.options`.
+"""
 
 from __future__ import annotations
 

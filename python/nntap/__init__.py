@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from nntap._version import __version__
 
 if TYPE_CHECKING:
+    from nntap.build import build_info
     from nntap.cache import Cache, CacheView, Entry
     from nntap.errors import (
         CudaError,
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
         UnsupportedNnsightError,
         UnsupportedTorchError,
     )
-    from nntap.memory import build_info, pool_stats, reserve, set_limits, trim
+    from nntap.memory import pool_stats, reserve, set_limits, trim
     from nntap.nnsight import install, installed, uninstall
     from nntap.standalone import capture
     from nntap.stats import Stats
@@ -36,7 +37,7 @@ _HOMES = {
     "UnknownModuleError": "nntap.errors",
     "UnsupportedNnsightError": "nntap.errors",
     "UnsupportedTorchError": "nntap.errors",
-    "build_info": "nntap.memory",
+    "build_info": "nntap.build",
     "capture": "nntap.standalone",
     "install": "nntap.nnsight",
     "installed": "nntap.nnsight",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -171,15 +172,17 @@ class Cache(_Node):
         times; without the key of what is not recorded."""
         return {path: view._to_plain() for path, view in self.items()}
 
-    def save(self, path: Any = None) -> Any:
+    def save(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Writes every recorded tensor to a safetensors file.
 
-        A tensor's name is its place: ``transformer.h.0.output``, ``transformer.h.0.output.1`` inside a tuple,
-        ``transformer.h.0[2].output`` for the third call. Values that are no tensors are listed, as text, in the
-        file's metadata. Without a path, as in nnsight's ``tracer.cache().save()``, it returns the cache itself.
+        A tensor's name is its place: ``transformer.h.0.output``, ``transformer.h.0.output.1`` inside a tuple (or a set,
+        in the order it is iterated), ``output.logits`` for a key or a field, ``transformer.h.0[2].output`` for the
+        third call. Values that are no tensors are listed, as text, in the file's metadata. Without a path, as in
+        nnsight's ``tracer.cache().save()``, it returns the cache itself.
 
         Raises:
             ImportError: If safetensors is not installed.
+            ValueError: If two values would have the same name, as in ``{0: a, "0": b}``; nothing is written then.
         """
         if path is None:
             return self

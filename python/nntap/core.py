@@ -1,12 +1,10 @@
-"""The compiled core, connected to the torch of this process. Everything else gets it from here."""
+"""The compiled core, connected to the torch of this process, and the names of it that recording uses."""
 
 from __future__ import annotations
 
 import atexit
 
-from nntap.errors import CudaError, HostMemoryError, UnsupportedTorchError
-
-OLDEST_TORCH = "2.10"
+from nntap.errors import GET_TORCH, OLDEST_TORCH, CudaError, HostMemoryError, UnsupportedTorchError
 
 
 def _connect() -> None:
@@ -19,7 +17,7 @@ def _connect() -> None:
     if not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
         raise UnsupportedTorchError(
             f"torch {torch.__version__} has no DLPack exchange API; nntap needs torch {OLDEST_TORCH} or later: "
-            f'pip install --upgrade "torch>={OLDEST_TORCH}"'
+            f"{GET_TORCH}"
         )
     _core.connect(torch)
 

@@ -10,33 +10,34 @@ from typing import Any
 
 import torch
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # the garbage collector may end a forgotten capture while this thread holds it
 os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
-_captures = 0
+_captures: set[int] = set()  # by id: a capture that is forgotten is not kept
 _stance: Any = None  # torch's handle for putting things back; None while torch's compiler is not loaded
 
 
-def run_eagerly() -> None:
-    """Has torch run compiled functions eagerly, until as many `run_as_before` have been called."""
-    global _captures, _stance
+def run_eagerly(capture: object) -> None:
+    """Has torch run compiled functions eagerly until `run_as_before`, which is to be called also where this raises."""
+    global _stance
     with _lock:
-        _captures += 1
         # The compiler takes seconds to import; where it is not loaded, nothing has been compiled.
         if _stance is None and "torch._dynamo" in sys.modules:
             _stance = torch.compiler.set_stance("force_eager")
+        _captures.add(id(capture))
 
 
-def run_as_before() -> None:
+def run_as_before(capture: object) -> None:
     """Ends a `run_eagerly`. The last one puts torch's stance back, and warns if it came too late."""
-    global _captures, _stance
+    global _stance
     with _lock:
-        _captures -= 1
-        if _captures > 0:
+        too_late = _stance is None and id(capture) in _captures
+        _captures.discard(id(capture))
+        if _captures:
             return
-        stance, _stance = _stance, None
-    if stance is not None:
-        stance.__exit__(None, None, None)
-    elif _has_compiled():
+        if _stance is not None:
+            _stance.__exit__(None, None, None)  # under the lock: a capture that opens now would keep what it ends
+            _stance = None
+    if too_late and _has_compiled():
         warnings.warn(
             "torch.compile was first used inside a nntap.capture block: modules inside compiled code were not "
             "recorded. Compile before the block; captured models run eagerly.",

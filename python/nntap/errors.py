@@ -1,10 +1,14 @@
-"""The errors of this package that are not plain ``ValueError`` or ``TypeError``."""
+"""The errors of this package that are not plain ``ValueError`` or ``TypeError``, and what mends an installation."""
 
 from __future__ import annotations
 
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+
+OLDEST_TORCH = "2.10"
+GET_TORCH = f'pip install --upgrade "torch>={OLDEST_TORCH}"'
+GET_NNTAP = "pip install --force-reinstall --no-deps nntap"
 
 
 class UnknownModuleError(KeyError):
@@ -41,7 +45,5 @@ def no_core(error: ImportError) -> ImportError:
     else:
         found = f"this Python needs {wanted}, and nntap was installed for another one: {', '.join(there)}"
     return ImportError(
-        f"nntap's compiled core cannot be imported ({found}): {sys.executable} -m pip install --force-reinstall "
-        "--no-deps nntap",
-        name="nntap._core",
+        f"nntap's compiled core cannot be imported ({found}): {sys.executable} -m {GET_NNTAP}", name="nntap._core"
     )

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from nntap.nest import Place, leaves_of
 
 if TYPE_CHECKING:
     from nntap.cache import Cache
@@ -20,28 +23,38 @@ def save_safetensors(cache: Cache, path: str | os.PathLike[str]) -> None:
         raise ImportError(
             'cache.save() writes safetensors files, and safetensors is not installed: pip install "nntap[safetensors]"'
         ) from error
-    tensors: dict[str, torch.Tensor] = {}
-    others: dict[str, str] = {}
-    for key, view in cache.items():
-        for number, entry in enumerate(view._entries()):
-            place = key if len(view) == 1 else f"{key}[{number}]"
-            _flatten(f"{place}.output".lstrip("."), entry.output, tensors, others)
-            _flatten(f"{place}.inputs".lstrip("."), entry.inputs, tensors, others)
+    values = _by_name(cache)
+    tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
+    others = {name: repr(value) for name, value in values.items() if name not in tensors}
     metadata = {"format": "pt", "nntap.others": json.dumps(others)}
     save_file(_apart(tensors), os.fspath(path), metadata=metadata)
 
 
-def _flatten(name: str, value: Any, tensors: dict[str, torch.Tensor], others: dict[str, str]) -> None:
-    if isinstance(value, torch.Tensor):
-        tensors[name] = value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            _flatten(f"{name}.{key}", item, tensors, others)
-    elif isinstance(value, (tuple, list)):
-        for index, item in enumerate(value):
-            _flatten(f"{name}.{index}", item, tensors, others)
-    elif value is not None:
-        others[name] = repr(value)
+def _by_name(cache: Cache) -> dict[str, Any]:
+    """Everything recorded, but None, under its name in the file. Raises ValueError where two have the same."""
+    values: dict[str, Any] = {}
+    places: dict[str, str] = {}
+    for call, slot, keys, value in _leaves(cache):
+        name = ".".join(map(str, (call, slot, *keys))).lstrip(".")
+        place = f"{slot}{''.join(f'[{key!r}]' for key in keys)} of {call!r}"
+        if name in values:
+            raise ValueError(
+                f"two values would be called {name!r} in the file: {places[name]} and {place}; select other modules, "
+                "or save cache.to_dict() with torch.save"
+            )
+        values[name], places[name] = value, place
+    return values
+
+
+def _leaves(cache: Cache) -> Iterator[tuple[str, str, Place, Any]]:
+    """The call of a module, ``output`` or ``inputs``, the place in it, and what is there."""
+    for path, view in cache.items():
+        for number, entry in enumerate(view._entries()):
+            call = path if len(view) == 1 else f"{path}[{number}]"
+            for slot in ("output", "inputs"):
+                for keys, value in leaves_of(getattr(entry, slot)):
+                    if value is not None:
+                        yield call, slot, keys, value
 
 
 def _apart(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

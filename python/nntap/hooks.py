@@ -39,8 +39,8 @@ class InstalledHooks:
         self._inputs: InputHooks | None = None
         self._unfused: list[RemovableHandle] = []
         self._tapped = False
-        run_eagerly()
         try:
+            run_eagerly(self)
             self._unfused = [layer.register_forward_pre_hook(_record_nothing) for layer in fused]
             if INPUTS in slots:
                 self._inputs = InputHooks(root, modules, recorder)
@@ -59,7 +59,7 @@ class InstalledHooks:
             self._inputs.remove()
         for handle in self._unfused:
             handle.remove()
-        run_as_before()
+        run_as_before(self)
         if lost > 0:
             warnings.warn(
                 f"{lost} of the captured modules were compiled inside the block, and not recorded from then on. "

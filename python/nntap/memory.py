@@ -10,14 +10,12 @@ import torch
 from nntap import _core
 from nntap.errors import HostMemoryError
 
-_Bytes = int | EllipsisType | None
-
 
 def set_limits(
     *,
-    host_bytes: _Bytes = ...,
+    host_bytes: int | EllipsisType | None = ...,
     wait_seconds: float | EllipsisType = ...,
-    pinned_bytes: _Bytes = ...,
+    pinned_bytes: int | EllipsisType | None = ...,
     device_bytes: int | EllipsisType = ...,
 ) -> None:
     """Limits the memory of records, for the whole process. What is not given stays as it is.
@@ -25,8 +23,9 @@ def set_limits(
     Args:
         host_bytes: The most bytes of slabs the pool of ordinary host memory may hold, at least one slab
             (``pool_stats()["slab_bytes"]``). ``None`` removes the limit. When a record finds no room under it, the hook
-            collects garbage and then, while other threads hold records that they could drop, waits (a stall, counted
-            in ``cache.stats``); when nobody can free any it raises `HostMemoryError` at once.
+            waits while other threads hold records that they could drop (a stall, counted in ``cache.stats``), and
+            collects garbage once, after 50 ms or before it gives up; when nobody can free any it raises
+            `HostMemoryError` without waiting.
         wait_seconds: The longest one stall may last, in seconds, before it raises `HostMemoryError`; 30 at the start.
         pinned_bytes: The most bytes of pinned slabs, which records of CUDA tensors are copied into; at least one slab.
             ``None`` removes the limit; half of the machine's memory at the start. Past it, records pass through
@@ -130,17 +129,3 @@ def trim() -> int:
         CudaError: If a GPU reports an error.
     """
     return _core.trim() + _core.trim_cuda()
-
-
-def build_info() -> dict[str, Any]:
-    """How the core was built and what it found on this machine.
-
-    Returns:
-        ``version``, ``compiler``, ``dlpack`` (the version of its header), ``cpu_casts`` (the instructions that casts
-        on the CPU use), ``cpu_threads`` (how many of torch's threads large copies on the CPU use), ``devices`` (the
-        kinds of device with a fast path), ``cuda_architectures`` (what the CUDA kernels were compiled for; ``ptx_80``
-        is for GPUs newer than all others named) and ``cuda``: ``installed`` (whether there is an NVIDIA driver),
-        ``problem`` (why no GPU can be used, or ``None``) and, where one can, ``driver`` (the CUDA version it is for)
-        and ``devices`` (``name``, ``capability`` and the ``kernel`` that fits, of each).
-    """
-    return {**_core.build_info(), "cuda": _core.cuda_info()}

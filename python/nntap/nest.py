@@ -1,14 +1,17 @@
-"""The containers a module may return that the core does not walk itself."""
+"""What a module gives back: containers of many kinds with tensors in them, rebuilt and walked."""
 
 from __future__ import annotations
 
 import copy
 import dataclasses
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import torch
+
 Walk = Callable[[Any], Any]
+Place = tuple[Any, ...]  # the key, index or field at each depth of a nest
 
 
 def rebuild(value: Any, walk: Walk) -> Any:
@@ -71,3 +74,35 @@ def _rebuild_dataclass_dict(value: Any, walk: Walk) -> Any:
 def _copy_of_dict(value: dict[Any, Any]) -> dict[Any, Any]:
     made = value.copy()  # a subclass that does not define it gets a plain dict
     return made if type(made) is type(value) else copy.copy(value)
+
+
+def leaves_of(value: Any, place: Place = ()) -> Iterator[tuple[Place, Any]]:
+    """Everything in a nest that is no container, tensors and others, with its place."""
+    parts = _parts_of(value)
+    if parts is None:
+        yield place, value
+        return
+    for key, item in parts:
+        yield from leaves_of(item, (*place, key))
+
+
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """Every tensor in a nest, in order."""
+    return (leaf for _, leaf in leaves_of(value) if isinstance(leaf, torch.Tensor))
+
+
+def _parts_of(value: Any) -> Iterable[tuple[Any, Any]] | None:
+    """What a container holds, of every kind that is recorded as one; None for anything else."""
+    if isinstance(value, (tuple, list, set, frozenset)):
+        return enumerate(value)
+    if isinstance(value, OrderedDict) and dataclasses.is_dataclass(value):
+        others = {name: item for name, item in vars(value).items() if name not in value}
+        return [*value.items(), *others.items()]
+    if isinstance(value, dict):
+        return value.items()
+    if isinstance(value, slice):
+        return [(name, getattr(value, name)) for name in ("start", "stop", "step")]
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value)]
+        return [(name, getattr(value, name)) for name in names if hasattr(value, name)]
+    return None

@@ -87,6 +87,9 @@ class capture:
         ValueError: For a device or dtype that is not allowed, when nothing would be recorded, or for a DataParallel
             model over several devices.
         TypeError: For an argument of the wrong type.
+        HostMemoryError: Inside the block, where the model is called: a record found no memory (`nntap.set_limits`).
+        CudaError: Inside the block, likewise: the driver refused something, the stream is being captured into a CUDA
+            graph, or this is a forked process.
 
     What a module gives back is recorded after all its forward hooks, and what it takes in after its forward pre-hooks
     (those that are added inside the block count from the next call of the model on). A capture may be entered again,
@@ -97,10 +100,10 @@ class capture:
     def __init__(
         self,
         model: torch.nn.Module,
-        modules: Any = None,
+        modules: Any = None,  # no narrower: to a type checker a module's attribute may be a tensor
         *,
-        device: Any = "cpu",
-        dtype: Any = None,
+        device: str | int | torch.device | None = "cpu",
+        dtype: str | torch.dtype | None = None,
         detach: bool = True,
         include_output: bool = True,
         include_inputs: bool = False,

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
-import subprocess
-import sys
 from typing import Any
 
 import pytest
@@ -13,24 +10,20 @@ import torch
 from torch import nn
 
 import nntap
+from helpers import Give, run_script
 from nntap.testing import simulated
 
 KIB = 1 << 10
 MIB = 1 << 20
 
 
-class Gives(nn.Module):
-    def __init__(self, value: Any) -> None:
-        super().__init__()
-        self.value = value
-
-    def forward(self) -> Any:
-        return self.value
+def giving(value: Any) -> Give:
+    return Give(lambda: value)
 
 
 def record(values: list[Any], **options: Any) -> Any:
     """The cache of modules that give these back, one after the other."""
-    model = nn.ModuleList(Gives(value) for value in values)
+    model = nn.ModuleList(giving(value) for value in values)
     with nntap.capture(model, **options) as cache:
         for module in model:
             module()
@@ -59,7 +52,7 @@ def test_bytes_cross_once_and_are_cast_before() -> None:
 def test_an_edit_between_two_modules_ends_the_sharing() -> None:
     with simulated():
         tensor = torch.zeros(8)
-        model = nn.ModuleList([Gives(tensor), Gives(tensor)])
+        model = nn.ModuleList([giving(tensor), giving(tensor)])
         with nntap.capture(model) as cache:
             model[0]()
             tensor.add_(1)
@@ -94,7 +87,7 @@ def test_copies_run_beside_the_models_own_work() -> None:
 
     def end_of_compute(recording: bool) -> int:
         with simulated(pace="timed", lazy=True, chunk_bytes=nbytes, launch_ns=100, call_ns=10) as sim:
-            model = nn.ModuleList(Gives(sim.empty(nbytes // 4, torch.float32)) for _ in range(8))
+            model = nn.ModuleList(giving(sim.empty(nbytes // 4, torch.float32)) for _ in range(8))
             chosen = None if recording else "0"
             with nntap.capture(model, modules=chosen) as cache:
                 for module in model:
@@ -292,12 +285,10 @@ def test_without_a_driver_the_reason_is_said() -> None:
 
 FORKS = """
 import os, torch, nntap
-from torch import nn
+from helpers import Give
 from nntap.testing import simulated
-class Gives(nn.Module):
-    def forward(self): return torch.ones(4)
 with simulated(pace="never", check=False):
-    model = Gives()
+    model = Give(lambda: torch.ones(4))
     with nntap.capture(model) as landed: model()
     landed[""].output
     with nntap.capture(model) as waiting: model()
@@ -320,20 +311,18 @@ print("done")
 # The staging threads are not in the child, and its exit runs what ends the engine.
 ENDS_AS_USUAL = """
 import os, sys, torch, nntap
-from torch import nn
+from helpers import Give
 from nntap.testing import simulator
 simulation = simulator.simulated(check=False)
 simulation.__enter__()
-class Gives(nn.Module):
-    def forward(self): return torch.ones(1 << 20)
 nntap.set_limits(pinned_bytes=32 << 20)
-model, caches = Gives(), []
+model, caches = Give(lambda: torch.ones(1 << 20)), []
 for _ in range(20):
     with nntap.capture(model) as cache: model()
     caches.append(cache)
 child = os.fork()
 if child == 0:
-    with nntap.capture(nn.Identity()): pass
+    with nntap.capture(torch.nn.Identity()): pass
     nntap.trim()
     assert nntap.pool_stats()["devices"] == []
     sys.exit(0)
@@ -344,13 +333,11 @@ print("done")
 
 LEAVES = """
 import torch, nntap
-from torch import nn
+from helpers import Give
 from nntap.testing import simulator
 simulation = simulator.simulated(pace="never", check=False)
 simulation.__enter__()
-class Gives(nn.Module):
-    def forward(self): return torch.ones(1 << 16)
-model = Gives()
+model = Give(lambda: torch.ones(1 << 16))
 with nntap.capture(model) as cache: model()
 print("done")
 """
@@ -360,5 +347,5 @@ print("done")
     "script", [FORKS, ENDS_AS_USUAL, LEAVES], ids=["fork", "exit of a fork", "exit with copies under way"]
 )
 def test_processes_fork_and_end(script: str) -> None:
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, env=os.environ)
-    assert (run.returncode, run.stdout) == (0, "done\n"), run.stderr
+    run = run_script(script)
+    assert (run.returncode, run.stdout) == (0, "done\n"), run.stderr  # newer Pythons warn of a fork beside threads

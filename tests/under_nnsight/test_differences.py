@@ -127,7 +127,7 @@ def test_unknown_modules() -> None:
     def run() -> Any:
         return recorded(model, modules=["model.iner"])
 
-    with pytest.raises(Exception, match=r"model\.iner.*closest.*model\.inner"):
+    with pytest.raises(nntap.UnknownModuleError, match=r"model\.iner.*closest.*model\.inner"):
         run()
     if NEWEST:
         with nnsights_own():
@@ -174,7 +174,7 @@ def test_names_of_devices_and_dtypes() -> None:
         recorded(model, **options)
 
     for options in ({"dtype": "float17"}, {"device": "nowhere"}):
-        with pytest.raises(Exception, match="is not allowed"):
+        with pytest.raises(ValueError, match="is not allowed"):
             run(**options)
 
 
@@ -185,7 +185,7 @@ def test_nothing_to_record() -> None:
     def run() -> Any:
         return recorded(model, include_output=False)
 
-    with pytest.raises(Exception, match="would record nothing"):
+    with pytest.raises(ValueError, match="would record nothing"):
         run()
     if NEWEST:
         with nnsights_own():

@@ -101,7 +101,7 @@ def test_these_versions_are_supported(version: str) -> None:
     assert supported_version(version)
 
 
-@pytest.mark.parametrize("version", ["0.5.9", "0.6.2", "0.9.0", "1.0.0", "unknown"])
+@pytest.mark.parametrize("version", ["0.5.9", "0.6.2", "0.6.4", "0.6.30", "0.7.1", "0.9.0", "1.0.0", "unknown"])
 def test_another_version_is_refused_with_those_that_are_supported(
     version: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,21 +165,23 @@ class Counting(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "kind", "says"),
     [
-        ({"modules": "model.liner"}, ["'model.liner'", "closest", "'model.linear'"]),
-        ({"modules": ["linear.*.x"]}, ["'linear.*.x'", "matches no module"]),
-        ({"modules": nn.Linear(1, 1)}, ["Linear", "no module of this model"]),
-        ({"modules": [3]}, ["modules=3", "modules= takes"]),
-        ({"dtype": "float17"}, ["dtype='float17'", "float16"]),
-        ({"device": "gpu"}, ["device='gpu'", "'cpu'"]),
-        ({"device": 1.5}, ["device=1.5"]),
-        ({"include_output": False}, ["include_output=False", "include_inputs=False"]),
-        ({"detach": "no"}, ["detach='no'", "True or False"]),
+        ({"modules": "model.liner"}, nntap.UnknownModuleError, ["'model.liner'", "closest", "'model.linear'"]),
+        ({"modules": ["linear.*.x"]}, nntap.UnknownModuleError, ["'linear.*.x'", "matches no module"]),
+        ({"modules": nn.Linear(1, 1)}, nntap.UnknownModuleError, ["Linear", "no module of this model"]),
+        ({"modules": [3]}, TypeError, ["modules=3", "modules= takes"]),
+        ({"dtype": "float17"}, ValueError, ["dtype='float17'", "float16"]),
+        ({"device": "gpu"}, ValueError, ["device='gpu'", "'cpu'"]),
+        ({"device": 1.5}, TypeError, ["device=1.5"]),
+        ({"include_output": False}, ValueError, ["include_output=False", "include_inputs=False"]),
+        ({"detach": "no"}, TypeError, ["detach='no'", "True or False"]),
     ],
-    ids=lambda value: str(value)[:30],
+    ids=lambda value: str(value)[:30] if isinstance(value, dict) else "",
 )
-def test_bad_input_fails_before_the_model_runs(arguments: dict[str, Any], says: list[str]) -> None:
+def test_bad_input_fails_before_the_model_runs(
+    arguments: dict[str, Any], kind: type[Exception], says: list[str]
+) -> None:
     nntap.install()
     module = Counting()
     model = nnsight.NNsight(module)
@@ -188,7 +190,7 @@ def test_bad_input_fails_before_the_model_runs(arguments: dict[str, Any], says: 
         with model.trace(X) as tracer:
             tracer.cache(**arguments)
 
-    with pytest.raises(Exception) as caught:
+    with pytest.raises(kind) as caught:
         run()
     for part in says:
         assert part in str(caught.value)
@@ -204,7 +206,7 @@ def test_an_envoy_of_another_model_is_refused(in_place: Any, gpt2: Any) -> None:
         with model.trace(X) as tracer:
             tracer.cache(modules=[gpt2.lm_head])
 
-    with pytest.raises(Exception, match="no module of this model"):
+    with pytest.raises(nntap.UnknownModuleError, match="no module of this model"):
         run()
 
 

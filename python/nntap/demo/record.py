@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -11,6 +11,7 @@ from torch import nn
 import nntap
 from nntap.demo.blocks import block_paths, hidden_state, output_embedding
 from nntap.demo.subject import Batch, Subject
+from nntap.nest import tensors_in
 
 
 @dataclass(frozen=True)
@@ -81,21 +82,6 @@ def outputs(cache: nntap.Cache, path: str) -> list[object]:
     """The outputs of the module at `path`, one for each time it was called."""
     entry = cache[path]
     return list(entry.output) if len(entry) > 1 else [entry.output]
-
-
-def tensors_in(value: object) -> Iterator[torch.Tensor]:
-    """Every tensor in a nest of tuples, lists, mappings and dataclasses."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from tensors_in(item)
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from tensors_in(item)
-    elif is_dataclass(value):
-        for field in fields(value):
-            yield from tensors_in(getattr(value, field.name))
 
 
 def _layers(cache: nntap.Cache, first: nntap.Cache, blocks: Sequence[str]) -> Iterator[Layer]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,12 @@ class Subject:
     decode: Callable[[int], str] | None = None
     random_weights: bool = False
     notes: tuple[str, ...] = ()
+
+
+def twin(model: nn.Module) -> nn.Module:
+    """A second module tree on the same weights: some libraries change every module they touch."""
+    shared = [*model.parameters(), *model.buffers()]
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})
 
 
 def mask_of(input_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:

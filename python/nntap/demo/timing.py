@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import statistics
 import time
 import warnings
@@ -17,8 +16,8 @@ from torch import nn
 import nntap
 from nntap.demo.extras import has
 from nntap.demo.progress import Progress
-from nntap.demo.record import tensors_in
-from nntap.demo.subject import Batch, Subject
+from nntap.demo.subject import Batch, Subject, twin
+from nntap.nest import tensors_in
 
 WARM_UPS = 2
 MIN_ROUNDS = 5
@@ -69,8 +68,9 @@ class _Way:
 def measure(subject: Subject, batch: Batch, progress: Progress) -> Timings:
     """Run every way in turn, round after round. A record is dropped after its clock has stopped."""
     ways, notes = _ways(subject.model, batch)
-    sizes = {way.name: recorded_bytes(_timed(way)[1]) for way in ways}  # the first warm-up
-    spent = sum(_timed(way)[0] for way in ways)  # the second
+    for _ in range(WARM_UPS):
+        warm_ups = {way.name: _timed_and_sized(way) for way in ways}
+    spent = sum(seconds for seconds, _ in warm_ups.values())
     rounds = max(MIN_ROUNDS, min(MAX_ROUNDS, int(BUDGET_SECONDS / spent)))
     seconds: dict[str, list[float]] = {way.name: [] for way in ways}
     for _ in progress.track(range(rounds), "measuring"):
@@ -78,7 +78,7 @@ def measure(subject: Subject, batch: Batch, progress: Progress) -> Timings:
             seconds[way.name].append(_timed(way)[0])
     bare = seconds[ways[0].name]
     return Timings(
-        rows=tuple(_timing(way.name, seconds[way.name], bare, sizes[way.name]) for way in ways),
+        rows=tuple(_timing(way.name, seconds[way.name], bare, warm_ups[way.name][1]) for way in ways),
         rounds=rounds,
         warm_ups=WARM_UPS,
         threads=torch.get_num_threads(),
@@ -104,6 +104,11 @@ def _timed(way: _Way) -> tuple[float, Any]:
         start = time.perf_counter()
         result = way.run()
         return time.perf_counter() - start, result
+
+
+def _timed_and_sized(way: _Way) -> tuple[float, int]:
+    seconds, cache = _timed(way)
+    return seconds, recorded_bytes(cache)
 
 
 def _ways(model: nn.Module, batch: Batch) -> tuple[list[_Way], list[str]]:
@@ -132,7 +137,7 @@ def _nnsight_ways(model: nn.Module, batch: Batch) -> Iterator[_Way]:
         pass  # raises for an nnsight that nntap does not know, before anything is measured
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about submodules that are named "output"
-        traced = NNsight(_twin(model))
+        traced = NNsight(twin(model))
 
     def trace() -> Any:
         with traced.trace(**batch.inputs) as tracer:
@@ -141,9 +146,3 @@ def _nnsight_ways(model: nn.Module, batch: Batch) -> Iterator[_Way]:
 
     yield _Way("tracer.cache() on nntap", trace, nntap.installed)
     yield _Way("tracer.cache() of nnsight", trace)
-
-
-def _twin(model: nn.Module) -> nn.Module:
-    """A second module tree on the same weights: nnsight changes the forward of every module it wraps."""
-    shared = [*model.parameters(), *model.buffers()]
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in shared})

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 SUPPORTED = "0.6.3, 0.7.0 and 0.8.0 to 0.8.x"
 
-# The first release that each adapter serves; it serves the later ones of the same minor version too.
-_ADAPTERS = {(0, 6, 3): "v0_6", (0, 7, 0): "v0_7", (0, 8, 0): "v0_8"}
+# What each adapter serves: one release, because others of 0.6 and 0.7 have not been run, or a minor version.
+_ADAPTERS = {(0, 6, 3): "v0_6", (0, 7, 0): "v0_7", (0, 8): "v0_8"}
 
 _installation: Installation | None = None
 
@@ -45,7 +45,12 @@ def uninstall() -> None:
 
 @contextmanager
 def installed() -> Iterator[None]:
-    """`install` for a ``with`` block. Leaves an installation that was there before as it was."""
+    """`install` for a ``with`` block. Leaves an installation that was there before as it was.
+
+    Raises:
+        UnsupportedNnsightError: As `install` does, when the block is entered.
+        UnsupportedTorchError: If the installed torch cannot serve the core.
+    """
     found = _find()
     before = found.active
     found.put()
@@ -92,5 +97,4 @@ def _adapter_name(version: str) -> str | None:
     if numbers is None:
         return None
     release = tuple(map(int, numbers.groups()))
-    fitting = [name for first, name in _ADAPTERS.items() if release[:2] == first[:2] and release >= first]
-    return fitting[0] if fitting else None
+    return _ADAPTERS.get(release) or _ADAPTERS.get(release[:2])
