@@ -14,8 +14,11 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def save(result: dict[str, Any], path: Path) -> None:
+    """Whoever reads the file finds the whole result, or the one that was there before."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(_rounded(result), indent=1) + "\n")
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(_rounded(result), indent=1) + "\n")
+    part.replace(path)
 
 
 def committed() -> list[dict[str, Any]]:

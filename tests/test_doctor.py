@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.metadata
 import importlib.util
 import io
@@ -223,6 +224,22 @@ def test_a_gpu_is_told_with_its_kernel_and_its_link(monkeypatch: pytest.MonkeyPa
         assert "has no CUDA" in link.found or torch.cuda.is_available()
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         assert doctor._link(0) == doctor.Check("link of GPU 0", "ok", "records arrive at 12.3 GB/s")
+
+
+def test_no_memory_is_taken_while_the_clock_of_the_link_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    gc.collect()
+    nntap.trim()
+    reserved = []
+
+    def clock() -> float:
+        reserved.append(nntap.pool_stats()["reserved_bytes"])
+        return float(len(reserved))
+
+    monkeypatch.setattr(doctor, "time", SimpleNamespace(perf_counter=clock))
+    doctor._gb_per_s("cpu")
+    timed = reserved[2:]  # what is taken is taken before
+    assert len(timed) == 6
+    assert len(set(timed)) == 1
 
 
 @with_kernels

@@ -1,14 +1,19 @@
-"""``python -m benchmarks.gpu``: measures every case, writes JSON and prints a table. Exits 1 on an impossible rate."""
+"""``python -m benchmarks.gpu``: measures every case, writes JSON and prints a table.
+
+Exits 1 on a case that breaks and on an impossible rate.
+"""
 
 from __future__ import annotations
 
 import argparse
 import gc
-import json
+import math
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import torch
@@ -16,8 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 import nntap
-from benchmarks.gpu.cases import CASES
-from benchmarks.gpu.setting import FULL, TINY, Setting
+from benchmarks import results
+from benchmarks.gpu.cases import CASES, Case
+from benchmarks.gpu.setting import FULL, TINY, OutOfTime, Setting, check_time
 from benchmarks.machine import facts
 
 
@@ -27,56 +33,83 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda", help="'cpu' only shows that the cases run")
     parser.add_argument("--tiny", action="store_true", help="tiny sizes: shows that the cases run")
     parser.add_argument("--only", action="append", metavar="CASE", help="the name of a case; may be given again")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="after these no more runs are started")
+    parser.add_argument("--note", action="append", default=[], help="a line for the result; may be given again")
     options = parser.parse_args(arguments)
+    end = monotonic() + options.seconds
     device = torch.device(options.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         print("not run: torch finds no GPU here")
         return 0
     chosen = [case for case in CASES if not options.only or case.__name__ in options.only]
-    result = measure(device, TINY if options.tiny else FULL, chosen)
-    options.out.write_text(json.dumps(result, indent=1) + "\n")
+    setting = Setting.of(device, TINY if options.tiny else FULL, end)
+    result = measure(setting, chosen, options.note, partial(results.save, path=options.out))
     show(result)
     print(f"written: {options.out}")
     return 1 if result["broken"] or any(row["impossible"] for row in result["rows"]) else 0
 
 
-def measure(device: torch.device, sizes: Any, cases: Sequence[Any]) -> dict[str, Any]:
-    """What all cases gave; a case that raises is listed under ``broken``, and the others go on."""
-    setting = Setting.of(device, sizes)
-    rows: list[dict[str, Any]] = []
-    broken: dict[str, str] = {}
-    for case in cases:
-        try:
-            rows += [row.as_dict(setting.link) for row in case(setting)]
-        except Exception:
-            broken[case.__name__] = traceback.format_exc()
-        gc.collect()
-        nntap.trim()
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
-    return {
-        "machine": facts(device.type),
+def measure(
+    setting: Setting, cases: Sequence[Case], notes: Sequence[str], save: Callable[[dict[str, Any]], object]
+) -> dict[str, Any]:
+    """What all cases gave. It is saved after each row: the process may be ended at any moment.
+
+    A case that raises is listed under ``broken``, one that finds no time left under ``not_run``; the others go on.
+    """
+    result: dict[str, Any] = {
+        "machine": facts(setting.device.type),
         "build": nntap.build_info(),
         "link_gb_per_s": setting.link / 1e9,
-        "rows": rows,
-        "broken": broken,
+        "notes": list(notes),
+        "rows": [],
+        "broken": {},
+        "not_run": {},
     }
+    for case in cases:
+        try:
+            check_time(setting.end)
+            free_memory(setting.device)
+            for row in case(setting):
+                result["rows"].append(row.as_dict(setting.link))
+                save(result)
+        except OutOfTime:
+            result["not_run"][case.__name__] = "no time left"
+        except Exception:
+            result["broken"][case.__name__] = traceback.format_exc()
+        save(result)
+    return result
+
+
+def free_memory(device: torch.device) -> None:
+    gc.collect()
+    nntap.trim()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def show(result: dict[str, Any]) -> None:
-    table = Table(title=f"the link: {result['link_gb_per_s']:.1f} GB/s (raw copy of one pinned tensor)")
+    table = Table(title=f"the link: {result['link_gb_per_s']:.1f} GB/s (raw copy of one tensor into pinned memory)")
     for heading in ("", "what", "ms", "MiB", "GB/s", "of link", "figure", "target", ""):
         table.add_column(heading)
     for row in result["rows"]:
-        of_link = "" if row["of_link"] is None else f"{row['of_link']:.3f}"
-        figure = "" if row["figure"] is None else f"{row['figure']:.3f}"
-        verdict = {None: "", True: "met", False: "MISSED"}[row["met"]] + (" IMPOSSIBLE" if row["impossible"] else "")
-        cells = (row["case"], row["what"], f"{row['seconds'] * 1e3:.3f}", f"{row['nbytes'] / 2**20:.1f}")
-        table.add_row(*cells, f"{row['gb_per_s']:.2f}", of_link, figure, row["target"], verdict)
+        table.add_row(*_cells(row))
+    for name, why in result["not_run"].items():
+        table.add_row("", f"{name}, or what it has not given above", *[""] * 6, f"not run: {why}")
     console = Console(width=None if sys.stdout.isatty() else 170)
     console.print(table)
+    for note in result["notes"]:
+        console.print(note, markup=False)
     for name, text in result["broken"].items():
-        console.print(f"[bold]{name} broke[/bold]\n{text}", markup=True)
+        console.print(f"[bold]{name} broke[/bold]")
+        console.print(text, markup=False)
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    of_link = "" if row["of_link"] is None else f"{row['of_link']:.3f}"
+    figure = "" if row["figure"] is None else f"{row['figure']:.3f}"
+    verdict = {None: "", True: "met", False: "MISSED"}[row["met"]] + (" IMPOSSIBLE" if row["impossible"] else "")
+    sizes = f"{row['seconds'] * 1e3:.3f}", f"{row['nbytes'] / 2**20:.1f}", f"{row['gb_per_s']:.2f}"
+    return row["case"], row["what"], *sizes, of_link, figure, row["target"], verdict
 
 
 if __name__ == "__main__":

@@ -12,6 +12,14 @@ import nntap
 
 Forward = Callable[[], Any]
 
+PREFILL: dict[str, Any] = {"use_cache": False, "logits_to_keep": 1}
+"""What every contestant calls the model with, so that all do the same work."""
+
+
+def run_prefill(model: nn.Module, inputs: torch.Tensor) -> Any:
+    with torch.no_grad():
+        return model(inputs, **PREFILL)
+
 
 def on_nntap(model: nn.Module, forward: Forward, **options: Any) -> Any:
     """Every byte is there when it returns."""
@@ -63,8 +71,9 @@ def _with_hooks(model: nn.Module, forward: Forward, copy: Callable[[torch.Tensor
 
 def on_nnsight_cache(wrapped: Any, inputs: torch.Tensor) -> Any:
     """nnsight's own cache."""
-    with wrapped.trace(inputs) as tracer:
-        cache = tracer.cache()
+    with torch.no_grad():
+        with wrapped.trace(inputs, **PREFILL) as tracer:
+            cache = tracer.cache()
     return cache
 
 
@@ -76,7 +85,8 @@ def on_nnsight_save(wrapped: Any, inputs: torch.Tensor, paths: list[str]) -> Any
     saved: dict[str, Any] = {}
     by_path = {envoy.path: envoy for envoy in wrapped.modules()}
     envoys = [by_path[f"model.{path}" if path else "model"] for path in paths]
-    with wrapped.trace(inputs):
-        for envoy in envoys:
-            saved[envoy.path] = envoy.output.save()
+    with torch.no_grad():
+        with wrapped.trace(inputs, **PREFILL):
+            for envoy in envoys:
+                saved[envoy.path] = envoy.output.save()
     return torch.utils._pytree.tree_map_only(torch.Tensor, lambda tensor: tensor.detach().cpu(), saved)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ class Gives(nn.Module):
         return self.make()
 
 
+@lru_cache(maxsize=1)  # several cases run it, and making it takes seconds
 def llama(setting: Setting) -> Any:
     """A Llama of the size of Llama-3.1-8B (or a tiny one) with random weights, bfloat16, made on the device."""
     from transformers import LlamaConfig, LlamaForCausalLM

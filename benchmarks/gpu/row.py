@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-ABOVE = 1.02
+ABOVE = 1.05
 """A rate of bytes that crossed the link may seem higher than the link by this much, for noise; above it is a bug."""
 
 
@@ -35,6 +35,6 @@ class Row:
         }
 
 
-def judged(row: Row, figure: float, target: str, met: bool) -> Row:
-    """The row with its figure and whether it meets its target."""
+def judged(row: Row, figure: float, target: str, met: bool | None) -> Row:
+    """The row with its figure, what that is, and whether it meets its target; None where it has none."""
     return Row(row.case, row.what, row.seconds, row.nbytes, row.crossed, figure, target, met)

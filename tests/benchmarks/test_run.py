@@ -212,6 +212,20 @@ def saved(folder, result):
     return path
 
 
+def test_a_process_that_ends_while_it_writes_leaves_the_result_that_was_there(tmp_path, monkeypatch):
+    path = saved(tmp_path, {"a": 1})
+    whole = type(path).write_text
+
+    def killed(self, text):
+        whole(self, text[:3])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(path), "write_text", killed)
+    with pytest.raises(KeyboardInterrupt):
+        results.save({"a": 2}, path)
+    assert results.load(path) == {"a": 1}
+
+
 def test_cases_have_keys_of_their_own_and_the_quick_ones_cover_the_kinds():
     keys = [case.key for case in cases.CASES]
     assert len(keys) == len(set(keys))

@@ -6,14 +6,13 @@ import gc
 from collections.abc import Callable
 from typing import Any
 
-import nnsight
 import pytest
 import torch
 from torch import nn
 
-import models
 import nntap
 from gathers import FLOATS
+from gpt2 import gpt2, tokenizer
 from helpers import Give
 
 pytestmark = [
@@ -308,7 +307,7 @@ def test_a_cuda_graph_that_is_being_captured_is_refused_and_left_whole() -> None
 
 
 def test_every_module_of_a_gpt2_is_what_hooks_clone() -> None:
-    model = models.gpt2().cuda()
+    model = gpt2().cuda()
     tokens = torch.arange(40, device="cuda")[None] % model.config.vocab_size
     clones: dict[str, torch.Tensor] = {}
 
@@ -333,8 +332,9 @@ def test_every_module_of_a_gpt2_is_what_hooks_clone() -> None:
 
 
 def test_nnsight_on_the_gpu_with_interventions_and_invokes() -> None:
+    nnsight = pytest.importorskip("nnsight")
     with nntap.installed():
-        model = nnsight.LanguageModel(models.gpt2(layers=2).cuda(), tokenizer=models.tokenizer())
+        model = nnsight.LanguageModel(gpt2(layers=2).cuda(), tokenizer=tokenizer())
         with model.trace() as tracer:
             with tracer.invoke("The Eiffel Tower is in"):
                 first = tracer.cache(modules=[model.transformer.h[1]])
