@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
 
@@ -21,8 +21,7 @@ class Case:
     """One model, one thing to record, and who records it.
 
     Attributes:
-        axis: What varies between this and its neighbours, and its value here.
-        targets: The largest part of what nnsight's own cache adds that a contestant should add.
+        steps: New tokens, where it is a generation.
         headline: It is in the README's table.
         quick: It is in the short run.
         budget_seconds: Of the clock, in each process that measures it.
@@ -34,8 +33,7 @@ class Case:
     subject: Callable[[str], Subject]
     request: Callable[[Subject], Request]
     contestants: tuple[str, ...] = EVERYBODY
-    axis: tuple[str, float] | None = None
-    targets: Mapping[str, float] = field(default_factory=dict)
+    steps: int | None = None
     headline: bool = False
     quick: bool = False
     budget_seconds: float = 3.0
@@ -60,7 +58,6 @@ def _headlines() -> Iterator[Case]:
         title="every module of a 12-layer GPT-2, 32 wide, 10 tokens",
         subject=lambda device: models.tiny_gpt2(device=device),
         request=everything,
-        targets={ON_NNTAP: 0.6, CAPTURE: 0.35},
         headline=True,
         quick=True,
         budget_seconds=20.0,
@@ -71,7 +68,6 @@ def _headlines() -> Iterator[Case]:
         subject=lambda device: models.blocks(device=device),
         request=as_float16,
         contestants=HEADLINERS,
-        targets={ON_NNTAP: 0.35, CAPTURE: 0.35},
         headline=True,
         budget_seconds=20.0,
     )
@@ -81,7 +77,6 @@ def _headlines() -> Iterator[Case]:
         subject=lambda device: models.blocks(device=device),
         request=lambda subject: Request(modules=subject.layers, dtype=torch.float16),
         contestants=HEADLINERS,
-        targets={ON_NNTAP: 0.35, CAPTURE: 0.35},
         headline=True,
         budget_seconds=40.0,  # what is added is a tenth of a run's own noise
     )
@@ -168,7 +163,6 @@ def _sizes() -> Iterator[Case]:
             subject=lambda device, tokens=tokens: models.gpt2("GPT-2, 4 layers", tokens, device, **shape),
             request=everything,
             contestants=MAIN,
-            axis=("tokens", count),
         )
     for width in (64, 256, 1024):
         wide = shape | {"n_embd": width}
@@ -178,7 +172,6 @@ def _sizes() -> Iterator[Case]:
             subject=lambda device, wide=wide: models.gpt2("GPT-2, 4 layers", Tokens(64), device, **wide),
             request=everything,
             contestants=MAIN,
-            axis=("width", width),
         )
 
 
@@ -212,7 +205,7 @@ def _generation() -> Iterator[Case]:
             subject=lambda device, steps=steps: models.tiny_gpt2(device=device).generating(steps),
             request=everything,
             contestants=MAIN,
-            axis=("steps", steps),
+            steps=steps,
             quick=steps == 8,
         )
 

@@ -120,9 +120,8 @@ def by_steps(result: dict[str, Any]) -> Any | None:
     """Lines: what is added per step of a generation, over its number of steps. They must not rise."""
     series: dict[str, list[tuple[float, float]]] = {}
     for case in result["cases"]:
-        if case["axis"] is not None and case["axis"][0] == "steps":
+        if steps := case.get("steps"):
             for row in _added(case):
-                steps = case["axis"][1]
                 series.setdefault(row["contestant"], []).append((steps, row["added"]["median"] / steps * 1e3))
     if not series or max(map(len, series.values())) < 2:
         return None

@@ -109,8 +109,7 @@ def _header(case: Case) -> dict[str, Any]:
         "case": case.key,
         "title": case.title,
         "headline": case.headline,
-        "axis": None if case.axis is None else list(case.axis),
-        "targets": dict(case.targets),
+        "steps": case.steps,
         "rows": [],
     }
 

@@ -29,6 +29,8 @@ NEWEST_GLIBC = (2, 28)
 # glibc's own; what else a wheel needs may be missing, or another version, where it is installed.
 ALLOWED_LIBRARIES = re.compile(r"(libc|libm|libpthread|libdl|librt)\.so\.\d+|ld-linux-(x86-64|aarch64)\.so\.\d")
 EXPORTS = ["PyInit__core"]
+ROOT = Path(__file__).parents[1]
+LICENCES = ["LICENSE", *sorted(f"licenses/{path.name}" for path in (ROOT / "licenses").glob("*.txt"))]
 
 
 @dataclass
@@ -58,6 +60,9 @@ def inspect(path: Path, pythons: list[str]) -> Wheel:
             wheel.problems.append(f"{len(modules)} shared objects instead of one")
         for module in modules:
             _read_elf(module, wheel)
+        licences = next(Path(folder).glob("*.dist-info")) / "licenses"
+        if missing := [name for name in LICENCES if not (licences / name).is_file()]:
+            wheel.problems.append(f"has no {', '.join(missing)}")
         info = _build_info(Path(folder), wheel.tag, pythons)
     if info is not None:
         wheel.architectures = info.get("cuda_architectures", [])

@@ -21,6 +21,9 @@ INTRODUCTION = """\
 # API
 
 Everything public is a name in `nntap`. This page is generated from the docstrings by `scripts/make_api_page.py`.
+
+`nntap.testing` is not part of the interface and may change in any release. It holds the simulated CUDA driver and what
+runs on it, for the project's own tests and for [contributors](../CONTRIBUTING.md#tests).
 """
 TOPICS = {
     "Recording": ["install", "uninstall", "installed", "capture"],

@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).parents[1]
-TORCHES = ["2.10.0", "2.13.0", "2.14.1"]
+TORCHES = {"2.10.0": 10, "2.13.0": 10, "2.14.1": 10, "2.15.0": 11}  # and the oldest Python 3 that each has wheels for
 STEPS = ["install", "import", "doctor", "demo", "tests"]
 CORE_TESTS = [
     "test_cache.py",
@@ -188,7 +188,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheels", nargs="+", type=Path, metavar="WHEEL")
     parser.add_argument(
-        "--torch", nargs="+", default=TORCHES, metavar="VERSION", help=f"(default: {' '.join(TORCHES)})"
+        "--torch", nargs="+", metavar="VERSION", help=f"(default: those of {' '.join(TORCHES)} that the Python has)"
     )
     parser.add_argument(
         "--tests", nargs="+", default=CORE_TESTS, metavar="FILE", help="of tests/ (default: the core's)"
@@ -204,7 +204,8 @@ def main() -> int:
         python = arguments.python or found.get(tag)
         if python is None:
             parser.error(f"{wheel.name}: there is no Python for {tag} here; found are {', '.join(found) or 'none'}")
-        for torch in arguments.torch:
+        minor = int(tag.removeprefix("cp3"))
+        for torch in arguments.torch or [torch for torch, oldest in TORCHES.items() if minor >= oldest]:
             cells.append(test_cell(wheel.resolve(), python, torch, arguments.tests, console))
             console.print(tag, f"torch {torch}", cells[-1].steps, highlight=False)
             if arguments.json:

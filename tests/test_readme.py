@@ -1,4 +1,4 @@
-"""Every Python example of the README runs, in order, and prints what its comments say."""
+"""The README and the other pages: their examples run, their commands are what CI runs, their links lead somewhere."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
+from benchmarks.contestants import CAPTURE, ON_NNTAP
+
+from benchmarks import results
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+README = ROOT / "README.md"
+WITH_EXAMPLES = [README, ROOT / "docs" / "nnsight.md"]
+PAGES = sorted(path for folder in (".", "docs", "benchmarks", "licenses") for path in ROOT.glob(f"{folder}/*.md"))
 
 # Stands in for the download: the same architecture with random weights, and a tokenizer made here.
 OFFLINE = """
@@ -22,52 +27,60 @@ nnsight.LanguageModel = lambda *args, **kwargs: models.gpt2_language_model(full_
 """
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
+def blocks(page: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", page.read_text(), re.M | re.S)
 
 
-def expected_lines() -> list[str]:
-    return [line.split("  # ", 1)[1] for block in blocks("python") for line in block.splitlines() if _prints(line)]
+def prints(page: Path) -> list[str]:
+    return [line for block in blocks(page) for line in block.splitlines() if line.startswith("print(")]
 
 
-def _prints(line: str) -> bool:
-    return line.startswith("print(") and "  # " in line
-
-
-def test_the_examples_run_and_print_what_their_comments_say(tmp_path):
-    script = tmp_path / "readme.py"
-    script.write_text(OFFLINE.format(tests=str(ROOT / "tests")) + "\n".join(blocks("python")))
+@pytest.mark.parametrize("page", WITH_EXAMPLES, ids=lambda page: page.name)
+def test_the_examples_run_and_print_what_their_comments_say(page, tmp_path):
+    script = tmp_path / "examples.py"
+    script.write_text(OFFLINE.format(tests=str(ROOT / "tests")) + "\n".join(blocks(page)))
     run = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, timeout=300)
     assert run.returncode == 0, run.stderr
-    assert run.stdout.splitlines() == expected_lines()
+    assert run.stdout.splitlines() == [line.split("  # ", 1)[1] for line in prints(page)]
 
 
-def test_there_are_examples_and_each_print_says_what_it_prints():
-    prints = [line for block in blocks("python") for line in block.splitlines() if line.startswith("print(")]
-    assert len(prints) > 15
-    assert all(_prints(line) for line in prints)
+@pytest.mark.parametrize(("page", "least"), [(README, 6), (WITH_EXAMPLES[1], 12)], ids=["README.md", "nnsight.md"])
+def test_there_are_examples_and_each_print_says_what_it_prints(page, least):
+    assert len(prints(page)) >= least
+    assert all("  # " in line for line in prints(page))
 
 
-def test_the_two_commands_are_what_ci_runs():
-    commands = [line for line in "".join(blocks("bash")).splitlines() if line.startswith("pip install")]
-    assert [line.split("#")[0].strip() for line in commands] == [
-        'pip install ".[demo]" && nntap demo',
-        'pip install ".[test]" && pytest',
-    ]
-    assert "README.md" in (ROOT / ".ci" / "run").read_text()
+def test_ci_runs_the_two_commands_as_they_are_written():
+    commands = subprocess.run([ROOT / "scripts" / "readme_commands.sh"], capture_output=True, text=True, check=True)
+    assert commands.stdout.splitlines() == ['pip install ".[demo]" && nntap demo', 'pip install ".[test]" && pytest']
+    steps = (ROOT / ".ci" / "run").read_text().splitlines()
+    assert "mapfile -t commands < <(scripts/readme_commands.sh)" in steps
+    assert [step for step in steps if step.startswith("eval ")] == ['eval "${commands[0]}"', 'eval "${commands[1]}"']
 
 
-@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(([^)#]+)\)", README))))
-def test_links_lead_to_files(link):
-    assert (ROOT / link).exists()
+def anchors(page: Path) -> set[str]:
+    """Where links can lead to on a page: its headings, as GitHub names them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_anchors_lead_to_headings():
-    headings = {re.sub(r"[^a-z0-9 -]", "", h.lower()).replace(" ", "-") for h in re.findall(r"^#+ (.*)$", README, re.M)}
-    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= headings
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_to_files_and_headings(page):
+    links = {link for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()) if "://" not in link}
+    for path, _, anchor in (link.partition("#") for link in sorted(links)):
+        target = page.parent / path if path else page
+        assert target.exists(), path
+        assert not anchor or anchor in anchors(target), f"{path}#{anchor}"
 
 
 def test_the_supported_versions_are_those_the_code_names():
     from nntap.nnsight import SUPPORTED
 
-    assert f"Supported: nnsight {SUPPORTED}." in README
+    assert f"Supported: nnsight {SUPPORTED}." in README.read_text()
+
+
+def test_the_part_of_nnsights_time_is_what_the_committed_results_give():
+    cases = [case for result in results.committed() for case in result["cases"] if case["headline"]]
+    rows = [row for case in cases for row in case["rows"] if row["contestant"] in (CAPTURE, ON_NNTAP)]
+    parts = [row["of_nnsight"]["median"] for row in rows]
+    assert f"{min(parts):.1f} to {max(parts):.1f} of the time that nnsight's own cache adds" in README.read_text()

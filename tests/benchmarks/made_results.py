@@ -26,7 +26,6 @@ def make_case(**changes: Any) -> Case:
         "subject": lambda device: in_place(device),
         "request": lambda subject: Request(),
         "headline": True,
-        "targets": {ON_NNTAP: 0.6},
     }
     return Case(**{**known, **changes})
 

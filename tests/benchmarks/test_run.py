@@ -183,9 +183,9 @@ def test_pictures_are_drawn_from_a_result_alone(tmp_path, result):
 
 
 def test_the_steps_are_a_picture_where_there_are_several(result):
-    other = dict(result["cases"][0], axis=["steps", 8])
+    other = dict(result["cases"][0], steps=8)
     assert pictures.by_steps(result) is None
-    result["cases"] = [other, dict(other, axis=["steps", 32])]
+    result["cases"] = [other, dict(other, steps=32)]
     assert pictures.by_steps(result) is not None
 
 
