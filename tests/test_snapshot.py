@@ -287,14 +287,6 @@ def test_a_nest_deeper_than_the_recursion_limit_is_an_error_and_not_a_crash() ->
         value = value.pop()  # freed one by one; Python itself may overflow on so deep a list
 
 
-def test_a_list_that_contains_itself_is_an_error_and_not_a_crash() -> None:
-    value: list[Any] = [torch.ones(1)]
-    value.append(value)
-    with pytest.raises(RecursionError):
-        record(value)
-    value.clear()
-
-
 # ---- casts the core makes itself ----
 
 FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]

@@ -10,46 +10,69 @@ bool is_atom(PyObject* value) {
          PyUnicode_CheckExact(value);
 }
 
-Ref walk_tuple(PyObject* value, NestVisitor& visitor) {
+// A list or dict whose items are being walked, what is made of it, and the one around it.
+struct Open {
+  PyObject* value;
+  PyObject* made;
+  const Open* outer;
+};
+
+// What is made of a list or dict that is reached again from its own items, or an empty reference for any other.
+Ref made_of(PyObject* value, const Open* open) {
+  for (; open != nullptr; open = open->outer) {
+    if (open->value == value) return Ref::share(open->made);
+  }
+  return Ref();
+}
+
+Ref walk(PyObject* value, NestVisitor& visitor, const Open* outer);
+
+Ref walk_tuple(PyObject* value, NestVisitor& visitor, const Open* outer) {
   const Py_ssize_t size = PyTuple_GET_SIZE(value);
   Ref out = checked(PyTuple_New(size));
   for (Py_ssize_t i = 0; i < size; ++i) {
-    PyTuple_SET_ITEM(out.get(), i, walk_nest(PyTuple_GET_ITEM(value, i), visitor).release());
+    PyTuple_SET_ITEM(out.get(), i, walk(PyTuple_GET_ITEM(value, i), visitor, outer).release());
   }
   return out;
 }
 
 // Lists and dicts can change while an item is walked, because that may run Python code of the user's.
-Ref walk_list(PyObject* value, NestVisitor& visitor) {
+Ref walk_list(PyObject* value, NestVisitor& visitor, const Open* outer) {
+  if (Ref made = made_of(value, outer)) return made;
   Ref out = checked(PyList_New(0));
+  const Open open{value, out.get(), outer};
   for (Py_ssize_t i = 0; i < PyList_GET_SIZE(value); ++i) {
     const Ref item = Ref::share(PyList_GET_ITEM(value, i));
-    checked(PyList_Append(out.get(), walk_nest(item.get(), visitor).get()));
+    checked(PyList_Append(out.get(), walk(item.get(), visitor, &open).get()));
   }
   return out;
 }
 
-Ref walk_dict(PyObject* value, NestVisitor& visitor) {
+Ref walk_dict(PyObject* value, NestVisitor& visitor, const Open* outer) {
+  if (Ref made = made_of(value, outer)) return made;
   Ref out = checked(PyDict_Copy(value));
+  const Open open{value, out.get(), outer};
   const Ref items = checked(PyDict_Items(out.get()));
   for (Py_ssize_t i = 0; i < PyList_GET_SIZE(items.get()); ++i) {
     PyObject* item = PyList_GET_ITEM(items.get(), i);
-    const Ref walked = walk_nest(PyTuple_GET_ITEM(item, 1), visitor);
+    const Ref walked = walk(PyTuple_GET_ITEM(item, 1), visitor, &open);
     checked(PyDict_SetItem(out.get(), PyTuple_GET_ITEM(item, 0), walked.get()));
   }
   return out;
 }
 
-}  // namespace
-
-Ref walk_nest(PyObject* value, NestVisitor& visitor) {
+Ref walk(PyObject* value, NestVisitor& visitor, const Open* outer) {
   if (is_atom(value)) return Ref::share(value);
   if (Ref replaced = visitor.leaf(value)) return replaced;
   const RecursionGuard guard(" while walking a nested value");
-  if (PyTuple_CheckExact(value)) return walk_tuple(value, visitor);
-  if (PyList_CheckExact(value)) return walk_list(value, visitor);
-  if (PyDict_CheckExact(value)) return walk_dict(value, visitor);
+  if (PyTuple_CheckExact(value)) return walk_tuple(value, visitor, outer);
+  if (PyList_CheckExact(value)) return walk_list(value, visitor, outer);
+  if (PyDict_CheckExact(value)) return walk_dict(value, visitor, outer);
   return visitor.uncommon(value);
 }
+
+}  // namespace
+
+Ref walk_nest(PyObject* value, NestVisitor& visitor) { return walk(value, visitor, nullptr); }
 
 }  // namespace nntap

@@ -19,7 +19,8 @@ class NestVisitor {
   virtual Ref uncommon(PyObject* value) = 0;
 };
 
-/// The value with each leaf replaced. Containers are new objects of the same type; the rest is kept by reference.
+/// The value with each leaf replaced. Containers are new objects of the same type, also one that holds itself; the rest
+/// is kept by reference.
 Ref walk_nest(PyObject* value, NestVisitor& visitor);
 
 }  // namespace nntap
