@@ -94,6 +94,72 @@ def test_a_star_does_not_cross_a_dot(model: Model) -> None:
     assert "layers.0.mlp.0" in recorded(model, "layers.0.**")
 
 
+# ---- lists of modules, which mean their entries ----
+
+
+class Stack(nn.ModuleList):
+    """A list that is called itself."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for module in self:
+            x = module(x)
+        return x
+
+
+class Lists(nn.Module):
+    """Lists that hold each other's modules, and lists."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.h = nn.ModuleList(nn.Linear(4, 4) for _ in range(3))
+        self.emb = nn.Linear(4, 4)
+        self.every = nn.ModuleList([self.emb, *self.h])
+        self.nest = nn.ModuleList([nn.ModuleList([nn.Linear(4, 4)]), nn.ModuleDict({"a": nn.Linear(4, 4)})])
+        self.stack = Stack([nn.Linear(4, 4)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for module in (*self.every, self.nest[0][0], self.nest[1]["a"], self.stack):
+            x = module(x)
+        return x
+
+
+H = ["h.0", "h.1", "h.2"]
+LISTS: dict[str, tuple[Callable[[Lists], Any], list[str]]] = {
+    "its path": (lambda m: "h", H),
+    "a dict's path": (lambda m: "nest.1", ["nest.1.a"]),
+    "a glob": (lambda m: "h*", H),
+    "an expression": (lambda m: re.compile("h|emb"), ["emb", *H]),
+    "a list in a list": (lambda m: m.nest, ["nest.0.0", "nest.1.a"]),
+    "the path of a list in a list": (lambda m: "nest", ["nest.0.0", "nest.1.a"]),
+    "entries that are at home elsewhere": (lambda m: m.every, ["emb", *H]),
+    "the path of a list of those": (lambda m: "every", ["emb", *H]),
+    "a slice": (lambda m: m.h[:2], H[:2]),
+    "a list of the model's modules": (lambda m: nn.ModuleList([m.emb, m.nest]), ["emb", "nest.0.0", "nest.1.a"]),
+    "a dict of the model's modules": (lambda m: nn.ModuleDict({"x": m.emb}), ["emb"]),
+    "a list that is called": (lambda m: m.stack, ["stack"]),
+    "the path of a list that is called": (lambda m: "stack", ["stack"]),
+    "a predicate that refuses the entries": (lambda m: lambda path, _: path in ("h", "emb"), ["emb"]),
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_a_list_of_modules_may_be_given_as(kind: str) -> None:
+    make, expected = LISTS[kind]
+    model = Lists()
+    assert recorded(model, make(model), torch.ones(4)) == expected
+
+
+def test_a_list_that_holds_itself_is_its_other_entries() -> None:
+    model = Lists()
+    model.nest.append(model.nest)
+    assert recorded(model, "nest", torch.ones(4)) == ["nest.0.0", "nest.1.a"]
+
+
+def test_a_list_of_the_modules_of_another_model_is_foreign(model: Model) -> None:
+    with pytest.raises(nntap.UnknownModuleError, match=r"^Block is no module of this model"):
+        nntap.capture(model, Model().layers)
+
+
 # ---- bad input, before the model runs ----
 
 

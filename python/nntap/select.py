@@ -30,6 +30,10 @@ class Model(Protocol):
     def named_modules(self) -> list[tuple[str, torch.nn.Module]]:
         """Every module once, by its path."""
 
+    @property
+    def lists(self) -> dict[str, list[str]]:
+        """The paths of the entries of each list of modules (see `is_list`), by its own path."""
+
     def path_of(self, module: object) -> str | None:
         """The path of a module object, or of what stands for one; None if it is neither.
 
@@ -60,31 +64,62 @@ def select(modules: Any, model: Model) -> list[str]:
 
 def _expand(item: Any, model: Model) -> list[str]:
     if isinstance(item, str):
-        return _by_name(item, model)
+        return [entry for path in _by_name(item, model) for entry in _called(path, model.lists)]
     if isinstance(item, re.Pattern):
-        return _matching(f"the expression {item.pattern!r}", lambda path, _: bool(item.fullmatch(path)), model)
+        paths = _matching(f"the expression {item.pattern!r}", lambda path, _: bool(item.fullmatch(path)), model)
+        return [entry for path in paths for entry in _called(path, model.lists)]
+    if isinstance(item, torch.nn.Module):
+        return _by_module(item, model)
     path = model.path_of(item)
     if path is not None:
-        return _module_or_entries(path, item, model)
+        return _called(path, model.lists)
     if isinstance(item, Iterable):
         return [path for part in item for path in _expand(part, model)]
     if callable(item):
-        return _matching(f"the predicate {item!r}", item, model)
+        return _by_predicate(item, model)
     raise TypeError(f"modules={item!r} is not allowed: {TAKES}")
+
+
+def is_list(module: object) -> bool:
+    """Whether it is a ModuleList or a ModuleDict that is never called, so that whoever names it means its entries."""
+    return isinstance(module, _LISTS) and type(module).forward is torch.nn.Module.forward
 
 
 def foreign(module: object) -> UnknownModuleError:
     """The error for a module of another model."""
-    shown = str(module).split("\n")[0]
+    module = getattr(module, "_module", module)  # of an envoy
+    text = str(module)
+    shown = type(module).__name__ if "\n" in text else text
     return UnknownModuleError(f"{shown} is no module of this model, but of another or of none; {TAKES}")
 
 
-def _module_or_entries(path: str, item: object, model: Model) -> list[str]:
-    # A ModuleList is never called; whoever names it means its entries.
-    module = getattr(item, "_module", item)
-    if isinstance(module, (torch.nn.ModuleList, torch.nn.ModuleDict)):
-        return model.tree.children(path)
-    return [path]
+def _called(path: str, lists: dict[str, list[str]]) -> list[str]:
+    """The path; of a list, those of its entries."""
+    if path not in lists:
+        return [path]
+    others = {other: entries for other, entries in lists.items() if other != path}  # a list may hold itself
+    return [called for entry in lists[path] for called in _called(entry, others)]
+
+
+def _by_module(module: torch.nn.Module, model: Model) -> list[str]:
+    try:
+        path = model.path_of(module)
+    except UnknownModuleError:
+        if not is_list(module):
+            raise
+        # A slice of a ModuleList is a new one, of the model's own modules.
+        entries = [entry for entry in module._modules.values() if entry is not None]
+        return [path for entry in entries for path in _by_module(entry, model)]
+    assert path is not None
+    return _called(path, model.lists)
+
+
+def _by_predicate(wanted: Callable[[str, torch.nn.Module], bool], model: Model) -> list[str]:
+    # It is asked about each entry, and may refuse some: a list that it takes does not bring in the others.
+    lists = model.lists
+    return _matching(
+        f"the predicate {wanted!r}", lambda path, module: path not in lists and wanted(path, module), model
+    )
 
 
 def _by_name(name: str, model: Model) -> list[str]:
@@ -130,4 +165,5 @@ def _glob_part(part: str) -> str:
     return re.escape(part)
 
 
+_LISTS = (torch.nn.ModuleList, torch.nn.ModuleDict)
 _WILD = {"**": ".*", "*": "[^.]*", "?": "[^.]"}

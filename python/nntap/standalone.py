@@ -14,7 +14,7 @@ from nntap.core import module_paths
 from nntap.hooks import InstalledHooks, fused_layers
 from nntap.options import Options
 from nntap.records import LiveRecords
-from nntap.select import foreign, select
+from nntap.select import foreign, is_list, select
 from nntap.tree import PathTree
 
 
@@ -47,6 +47,14 @@ class ModuleModel:
     def named_modules(self) -> list[tuple[str, torch.nn.Module]]:
         return [(path, module) for module, path in self._paths.items()]
 
+    @property
+    def lists(self) -> dict[str, list[str]]:
+        return {
+            path: [self._paths[entry] for entry in module._modules.values() if entry is not None]
+            for module, path in self._paths.items()
+            if is_list(module)
+        }
+
     def path_of(self, module: object) -> str | None:
         if not isinstance(module, torch.nn.Module):
             return None
@@ -74,7 +82,7 @@ class capture:
         modules: What to record: ``None`` (every module), a module of the model, a path of ``named_modules()``
             (``""`` is the model itself), a glob (``*`` within one path component, ``**`` over several), a compiled
             regular expression that must match the whole path, a predicate ``(path, module) -> bool``, or a list of
-            these. A ``ModuleList`` stands for its entries.
+            these. A ``ModuleList`` stands for its entries, and a predicate is asked about these alone.
         device: Where records go: ``"cpu"``, another device, or ``None`` for where each tensor is.
         dtype: What every recorded tensor is cast to, a torch dtype or its name; ``None`` leaves each as it is.
         detach: ``False`` keeps records in the autograd graph (copied by torch, one ``clone`` each).

@@ -151,6 +151,10 @@ def test_what_modules_may_be() -> None:
     for modules in (
         model.blocks,
         model._module.blocks,
+        model._module.blocks[:],
+        "blocks",
+        "model.blocks",
+        "model.b*",
         "blocks.*",
         "model.blocks.?",
         re.compile(r"model\.blocks\.\d"),

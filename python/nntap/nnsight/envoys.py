@@ -9,7 +9,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from nntap.core import INPUTS, OUTPUT
-from nntap.select import foreign
+from nntap.select import foreign, is_list
 from nntap.tree import PathTree
 
 LOCATIONS = {OUTPUT: "output", INPUTS: "input"}
@@ -24,6 +24,7 @@ class EnvoyPaths:
         self.paths: list[str] = list(dict.fromkeys(path for path, _ in root.modules(names=True)))
         self._codes: dict[tuple[int, ...], dict[str, int]] = {}
         self.tree: PathTree | None = None
+        self.lists: dict[str, list[str]] | None = None
 
     def codes(self, paths: list[str], slots: list[int]) -> dict[str, int]:
         """Recorder codes by location; kept where every module is recorded, which takes as long as the rest."""
@@ -79,6 +80,18 @@ class EnvoyModel:
     def named_envoys(self) -> dict[str, Any]:
         """Every envoy by its path."""
         return dict(self._envoys())
+
+    @property
+    def lists(self) -> dict[str, list[str]]:
+        if self.known.lists is None:
+            named = self.named_modules()
+            paths = {module: path for path, module in reversed(named)}
+            self.known.lists = {
+                path: [paths[entry] for entry in module._modules.values() if entry in paths]
+                for path, module in named
+                if is_list(module)
+            }
+        return self.known.lists
 
     def path_of(self, module: object) -> str | None:
         if isinstance(module, torch.nn.Module):
