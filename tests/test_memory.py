@@ -520,3 +520,38 @@ def test_a_control_group_s_limit_counts_as_the_machine_s_memory(tmp_path: Path) 
     (tmp_path / "memory").mkdir()
     (tmp_path / "memory" / "memory.limit_in_bytes").write_text(f"{2 * MIB}\n")
     assert _core.memory_of_this_system(str(tmp_path)) == 2 * MIB
+
+
+# ---- more than can be counted ----
+
+
+@pytest.mark.parametrize(
+    ("limits", "kind", "says"),
+    [
+        ({"host_bytes": 2**70, "wait_seconds": 5}, ValueError, [f"host_bytes={2**70}", "at most 2**63 - 1", "None"]),
+        ({"pinned_bytes": 2**63, "wait_seconds": 5}, ValueError, [f"pinned_bytes={2**63}", "at most 2**63 - 1"]),
+        ({"device_bytes": 2**65, "host_bytes": SLAB}, ValueError, [f"device_bytes={2**65}", "at most 2**63 - 1"]),
+        ({"wait_seconds": 10**400, "host_bytes": SLAB}, ValueError, ["wait_seconds=1000", "or math.inf"]),
+        ({"wait_seconds": float("nan"), "host_bytes": SLAB}, ValueError, ["wait_seconds=nan", "from 0 on"]),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_limit_that_cannot_be_counted_changes_nothing(
+    limits: dict[str, Any], kind: type[Exception], says: list[str]
+) -> None:
+    test_a_limit_that_is_not_allowed_changes_nothing(limits, kind, says)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "says"),
+    [(5, ValueError, "device_bytes=5 is not allowed: give at least 1 MiB"), (None, TypeError, "device_bytes=None")],
+)
+def test_the_limit_of_gpu_memory_takes_no_none_and_offers_none(value: Any, kind: type[Exception], says: str) -> None:
+    with pytest.raises(kind, match=says) as caught:
+        nntap.set_limits(device_bytes=value)
+    assert "or None" not in str(caught.value)
+
+
+def test_reserve_of_more_than_can_be_counted_is_refused() -> None:
+    with pytest.raises(nntap.HostMemoryError, match=f"no host memory for {2**70} bytes"):
+        nntap.reserve(2**70)

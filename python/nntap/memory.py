@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from types import EllipsisType, NoneType
+from types import EllipsisType
 from typing import Any
 
 import torch
 
 from nntap import _core
 from nntap.errors import HostMemoryError
+
+_MOST = 2**63 - 1  # what the core can count
 
 
 def set_limits(
@@ -36,33 +38,41 @@ def set_limits(
     Raises:
         TypeError: If a limit is not a number.
         ValueError: If ``host_bytes`` or ``pinned_bytes`` is below one slab, ``device_bytes`` below 1 MiB or
-            ``wait_seconds`` negative. No limit is changed then.
+            ``wait_seconds`` negative, or one of them larger than can be counted. No limit is changed then.
     """
     slab = _core.pool_stats()["slab_bytes"]
-    _check_bytes("host_bytes", host_bytes, slab, "one slab")
-    _check_bytes("pinned_bytes", pinned_bytes, slab, "one slab")
+    _check_bytes("host_bytes", host_bytes, slab, "one slab", ", or None for no limit")
+    _check_bytes("pinned_bytes", pinned_bytes, slab, "one slab", ", or None for no limit")
     _check_bytes("device_bytes", device_bytes, 1 << 20, "1 MiB")
-    if device_bytes is None:
-        raise TypeError("device_bytes=None is not allowed: give a whole number of bytes")
-    if isinstance(wait_seconds, bool) or not isinstance(wait_seconds, (int, float, EllipsisType)):
-        raise TypeError(f"wait_seconds={wait_seconds!r} is not allowed: give a number of seconds")
-    if not isinstance(wait_seconds, EllipsisType):
-        _core.set_wait_seconds(wait_seconds)  # refuses what is negative, before anything is changed
+    _check_seconds(wait_seconds)
     if not isinstance(host_bytes, EllipsisType):
         _core.set_host_limit(host_bytes or 0)
     if not isinstance(pinned_bytes, EllipsisType):
         _core.set_pinned_limit(pinned_bytes or 0)
     if not isinstance(device_bytes, EllipsisType):
         _core.set_device_limit(device_bytes)
+    if not isinstance(wait_seconds, EllipsisType):
+        _core.set_wait_seconds(wait_seconds)
 
 
-def _check_bytes(name: str, value: Any, least: int, least_in_words: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, NoneType, EllipsisType)):
-        raise TypeError(f"{name}={value!r} is not allowed: give a whole number of bytes, or None")
-    if isinstance(value, int) and value < least:
-        raise ValueError(
-            f"{name}={value} is not allowed: give at least {least_in_words} ({least}), or None for no limit"
-        )
+def _check_bytes(name: str, value: Any, least: int, least_in_words: str, or_none: str = "") -> None:
+    if isinstance(value, EllipsisType) or (value is None and or_none):
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name}={value!r} is not allowed: give a whole number of bytes{or_none}")
+    if value < least:
+        raise ValueError(f"{name}={value} is not allowed: give at least {least_in_words} ({least}){or_none}")
+    if value > _MOST:
+        raise ValueError(f"{name}={value} is not allowed: give at most 2**63 - 1{or_none}")
+
+
+def _check_seconds(value: Any) -> None:
+    if isinstance(value, EllipsisType):
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"wait_seconds={value!r} is not allowed: give a number of seconds")
+    if not value >= 0 or (isinstance(value, int) and value > _MOST):
+        raise ValueError(f"wait_seconds={value} is not allowed: give a number from 0 on, or math.inf")
 
 
 def reserve(nbytes: int) -> None:
@@ -84,10 +94,14 @@ def reserve(nbytes: int) -> None:
         raise TypeError(f"nbytes={nbytes!r} is not allowed: give a whole number of bytes")
     if nbytes < 0:
         raise ValueError(f"nbytes={nbytes} is not allowed: give a number from 0 on")
-    if not (_core.reserve_pinned(nbytes) if _open_gpu() else _core.reserve_host(nbytes)):
+    if nbytes > _MOST or not _take(nbytes):
         raise HostMemoryError(
             f"no host memory for {nbytes} bytes of records: raise the limit with nntap.set_limits(...), or record less"
         )
+
+
+def _take(nbytes: int) -> bool:
+    return _core.reserve_pinned(nbytes) if _open_gpu() else _core.reserve_host(nbytes)
 
 
 def _open_gpu() -> bool:
