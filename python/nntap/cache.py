@@ -44,6 +44,11 @@ class Entry:
         args, kwargs = self.inputs
         return next(iter([*args, *kwargs.values()]), None)
 
+    def _recorded(self) -> dict[str, Any]:
+        """What there is of `output` and `inputs`, by name."""
+        found = {name: value for name in ("output", "inputs") if (value := getattr(self, name)) is not None}
+        return found or {"output": None}  # inputs are never None, so it is what the module gave back
+
     def __getstate__(self) -> dict[str, Any]:
         stored = StoredRecords({self._path: [(self.output, self.inputs)]}, Stats())
         return {"_records": stored, "_path": self._path, "_visit": 0}
@@ -284,10 +289,7 @@ class CacheView(_Node):
         return iter(self._entries() if self._recorded() else self.keys())
 
     def _to_plain(self) -> Any:
-        plain = [
-            {name: value for name in ("output", "inputs") if (value := getattr(entry, name)) is not None}
-            for entry in self._entries()
-        ]
+        plain = [entry._recorded() for entry in self._entries()]
         return plain[0] if len(plain) == 1 else plain
 
     def __repr__(self) -> str:

@@ -14,6 +14,13 @@ MOST_ROWS = 20
 
 def describe(value: Any) -> str:
     """A value in a few words: ``f32 [1, 10, 768]``, ``(f32 [2, 3], None)``, ``{logits: ...}``."""
+    try:
+        return _described(value)
+    except Exception:  # a nested tensor has no shape, and a repr of somebody's class may do anything
+        return type(value).__name__
+
+
+def _described(value: Any) -> str:
     if isinstance(value, torch.Tensor):
         return f"{str(value.dtype).removeprefix('torch.')} {list(value.shape)}"
     if isinstance(value, dict):
@@ -31,8 +38,7 @@ def _shortened(parts: list[str], most: int = 4) -> str:
 
 
 def show_entry(entry: Entry) -> str:
-    parts = {"output": entry.output, "inputs": entry.inputs}
-    shown = [f"{name}={describe(value)}" for name, value in parts.items() if value is not None]
+    shown = [f"{name}={describe(value)}" for name, value in entry._recorded().items()]
     return f"Entry({', '.join(shown)})"
 
 
@@ -46,8 +52,10 @@ def show_view(view: CacheView) -> str:
 
 
 def show_cache(cache: Cache) -> str:
-    size = cache.stats.bytes_recorded
-    return _table(f"Cache: {len(cache)} modules, {_bytes(size)} recorded", cache)
+    stats = cache.stats
+    slow = sum(stats.slow.values())  # whose bytes are not counted
+    size = f"{stats.records + slow} tensors" if slow else _bytes(stats.bytes_recorded)
+    return _table(f"Cache: {len(cache)} modules, {size} recorded", cache)
 
 
 def _bytes(size: float) -> str:
