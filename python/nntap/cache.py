@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from nntap.errors import UnknownModuleError
@@ -90,19 +92,28 @@ class _Node:
     def __contains__(self, key: object) -> bool:
         if not isinstance(key, str):
             return False
-        if key in self._cache._records:
-            return self._covers(key)
         try:
-            return self._cache._tree.resolve(key, self._path) in self._cache._records
+            return self._resolve(key) in self._cache._records
         except UnknownModuleError:
             return False
 
     def __getitem__(self, key: Any) -> Any:
         if not isinstance(key, str):
             raise TypeError(f"{key!r} is no module path: give a string such as {self._example()!r}")
+        return CacheView(self._cache, self._resolve(key))
+
+    def _resolve(self, key: str) -> str:
         if key in self._cache._records and self._covers(key):
-            return CacheView(self._cache, key)
-        return CacheView(self._cache, self._cache._tree.resolve(key, self._path))
+            return key
+        tree = self._cache._tree
+        try:
+            return tree.resolve(key, self._path)
+        except UnknownModuleError:
+            if "." not in key:
+                raise
+            with suppress(UnknownModuleError):
+                return tree.resolve(key)  # a dotted key may start at the root, as in nnsight
+            raise
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -274,12 +285,27 @@ class CacheView(_Node):
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, str):
             return super().__getitem__(key)
-        if isinstance(key, int):
-            child = self._cache._tree.has_index(self.path, key) and (self._walked or not self._recorded())
-            if child:
-                return CacheView(self._cache, self._cache._tree.indexed(self.path, key), walked=True)
-            if not self._recorded():
-                self._cache._tree.indexed(self.path, key)  # raises, naming how many there are
+        if isinstance(key, slice):
+            return self._sliced(key)
+        try:
+            index = operator.index(key)
+        except TypeError:
+            raise TypeError(
+                f"{key!r} is no index: give a whole number, a slice of a recorded module's visits, or a module path"
+            ) from None
+        child = self._cache._tree.has_index(self.path, index) and (self._walked or not self._recorded())
+        if child:
+            return CacheView(self._cache, self._cache._tree.indexed(self.path, index), walked=True)
+        if not self._recorded():
+            self._cache._tree.indexed(self.path, index)  # raises, naming how many there are
+        return self._entries()[index]
+
+    def _sliced(self, key: slice) -> list[Entry]:
+        if not self._recorded():
+            raise TypeError(
+                f"{self._path!r} was not recorded itself, and a slice is of a recorded module's visits: index it with "
+                "whole numbers"
+            )
         return self._entries()[key]
 
     def __len__(self) -> int:
