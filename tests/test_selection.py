@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 import nntap
-from helpers import IDS, Model, hooks_of
+from helpers import IDS, Block, Model, hooks_of
 
 
 @pytest.fixture
@@ -158,6 +158,35 @@ def test_a_list_that_holds_itself_is_its_other_entries() -> None:
 def test_a_list_of_the_modules_of_another_model_is_foreign(model: Model) -> None:
     with pytest.raises(nntap.UnknownModuleError, match=r"^Block is no module of this model"):
         nntap.capture(model, Model().layers)
+
+
+# ---- modules that have several paths ----
+
+
+class Sharing(nn.Module):
+    """A block under two names, of which each part has two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = Block()
+        self.one.attn = self.one.attention
+        self.two = nn.ModuleDict({"in": nn.ModuleDict({"x": self.one})})
+        self.three = self.two["in"]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.three["x"](x)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("glob", ["on?.attn", "two.*.x.attention", "two.*.x.attn", "three.*.attn", "th*.x.at*"])
+def test_a_glob_may_go_through_several_other_names(glob: str) -> None:
+    assert recorded(Sharing(), glob, torch.ones(4)) == ["one.attention"]
+
+
+def test_a_glob_meets_a_module_that_holds_itself() -> None:
+    model = Sharing()
+    model.one.me = model.one
+    model.one.top = model
+    assert recorded(model, "one.top.three.*.attn", torch.ones(4)) == ["one.attention"]
 
 
 # ---- bad input, before the model runs ----

@@ -135,7 +135,7 @@ def _by_name(name: str, model: Model) -> list[str]:
 
 
 def _spellings(path: str, tree: PathTree) -> list[str]:
-    names = [path, *tree.other_names([path])]
+    names = tree.spellings(path)
     root = f"{tree.root}." if tree.root else ""
     return names + [name.removeprefix(root) for name in names]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 from collections.abc import Iterable
 
 from nntap.errors import UnknownModuleError
@@ -114,6 +115,28 @@ class PathTree:
             for alias, own in self.aliases.items()
             if path == own or path.startswith(f"{own}.")
         ]
+
+    def spellings(self, path: str, aliases: int = 4) -> list[str]:
+        """A module's own path, and those that lead to it through up to so many aliases, of it or of what lies above."""
+        if not self.aliases:
+            return [path]
+        parent, _, name = path.rpartition(".")
+        found = [path] if path == self.root else self._below(parent, name, aliases)
+        if aliases > 0:
+            for alias in self._aliases_of.get(path, []):
+                parent, _, name = alias.rpartition(".")
+                found += self._below(parent, name, aliases - 1)
+        return found
+
+    def _below(self, parent: str, name: str, aliases: int) -> list[str]:
+        return [join(spelled, name) for spelled in self.spellings(parent or self.root, aliases)]
+
+    @functools.cached_property
+    def _aliases_of(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for alias, own in self.aliases.items():
+            found.setdefault(own, []).append(alias)
+        return found
 
     def unknown(self, path: str) -> UnknownModuleError:
         """The error for a path that is not there, with the closest that are."""

@@ -233,6 +233,14 @@ def test_aliases_work_as_on_the_model(in_place: Any) -> None:
     assert torch.equal(whole.layers[1].output, cache.layers[1].output)
 
 
+def test_a_glob_may_go_through_several_aliases() -> None:
+    model = models.in_place(rename={"blocks": "layers", "up": "rise"})
+    with model.trace(X) as tracer:
+        cache = tracer.cache(modules="layers.*.rise")
+        mixed = tracer.cache(modules="model.blocks.*.rise")
+    assert cache.keys() == mixed.keys() == [f"model.blocks.{i}.up" for i in range(4)]
+
+
 # ---- reading elsewhere ----
 
 
