@@ -77,6 +77,8 @@ def as_device(device: Any) -> torch.device | None:
         raise TypeError(f"device={device!r} is not allowed: give a device, its name such as 'cpu', or None")
     try:
         found = torch.device(device)
+        if found.type == "meta":
+            raise ValueError("device='meta' is not allowed: a record there has no values; give 'cpu' or None")
         if found.type != "cpu":
             torch.empty(0, device=found)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
