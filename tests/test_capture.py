@@ -216,6 +216,14 @@ def test_a_capture_may_be_entered_while_it_is_open(model: Model) -> None:
     assert hooks_of(model) == []
 
 
+def test_a_capture_that_is_not_entered_says_how_to(model: Model) -> None:
+    capture = nntap.capture(model)
+    with pytest.raises(AttributeError, match=r"no attribute 'keys'.* `with nntap\.capture"):
+        capture.keys()  # type: ignore[operator]
+    with pytest.raises(RuntimeError, match="has not been entered"):
+        capture.__exit__(None, None, None)
+
+
 def test_one_capture_object_entered_by_two_threads_gives_each_its_own_cache() -> None:
     model = nn.Identity()
     capture = nntap.capture(model)
@@ -555,6 +563,12 @@ def test_a_traced_model_is_recorded_at_its_root() -> None:
     with nntap.capture(traced) as cache:
         out = traced(x)
     assert torch.equal(cache[""].output, out)
+
+
+def test_the_inputs_of_a_scripted_model_are_refused_before_it_runs() -> None:
+    traced = torch.jit.trace(nn.Linear(2, 2), torch.ones(2))
+    with pytest.raises(ValueError, match="include_inputs=True is not allowed for a ScriptModule"):
+        nntap.capture(traced, include_inputs=True)
 
 
 def test_a_checkpointed_block_is_seen_again_in_the_backward() -> None:

@@ -222,11 +222,33 @@ def test_the_entry_of_another_model_is_foreign(model: Model) -> None:
 
 
 @pytest.mark.parametrize(
+    ("glob", "meant"),
+    [
+        ("layers[0]", "layers.0"),
+        ("layers[0].mlp", "layers.0.mlp"),
+        ("mlp[0]", "**.mlp.0"),
+        ("1.*.[02]", "layers.1.*.[02]"),
+        ("attention*", "**.attention*"),
+    ],
+)
+def test_a_glob_that_matches_nothing_is_answered_with_one_that_would(model: Model, glob: str, meant: str) -> None:
+    with pytest.raises(nntap.UnknownModuleError) as caught:
+        nntap.capture(model, glob)
+    assert str(caught.value) == f"the glob {glob!r} matches no module; {meant!r} would match"
+    assert recorded(model, meant)
+
+
+@pytest.mark.parametrize(
     ("options", "kind", "says"),
     [
         ({"modules": []}, ValueError, ["modules=[]", "record nothing"]),
         ({"modules": 3}, TypeError, ["modules=3", "takes None"]),
         ({"modules": [None]}, TypeError, ["None", "takes None"]),
+        ({"modules": nn.Linear}, TypeError, ["modules=Linear is a class", "isinstance(module, Linear)"]),
+        ({"modules": b"layers.0"}, TypeError, ["modules=b'layers.0'", "takes None"]),
+        ({"modules": re.compile(b"layers")}, TypeError, ["re.compile(b'layers')", "takes None"]),
+        ({"modules": nn.Parameter(torch.ones(2))}, TypeError, ["modules=Parameter", "takes None"]),
+        ({"modules": lambda path: True}, TypeError, ["<lambda>", "does not take (path, module)"]),
         ({"dtype": "float17"}, ValueError, ["dtype='float17'", "float16", "bfloat16", "None"]),
         ({"dtype": "fp16"}, ValueError, ["dtype='fp16'", "float16"]),
         ({"dtype": float}, TypeError, ["float", "a torch dtype or its name"]),
@@ -235,6 +257,8 @@ def test_the_entry_of_another_model_is_foreign(model: Model) -> None:
         ({"dtype": torch.int4}, ValueError, ["int4", "float16"]),
         ({"device": "cup"}, ValueError, ["device='cup'", "'cpu'", "None"]),
         ({"device": "cpu:banana"}, ValueError, ["device='cpu:banana'", "'cpu'"]),
+        ({"device": "meta"}, ValueError, ["device='meta'", "no values", "'cpu'"]),
+        ({"device": torch.device("meta")}, ValueError, ["meta", "no values", "'cpu'"]),
         ({"device": 1.5}, TypeError, ["device=1.5", "'cpu'"]),
         ({"device": True}, TypeError, ["device=True", "'cpu'"]),
         ({"detach": "no"}, TypeError, ["detach='no'", "True or False"]),

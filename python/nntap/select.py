@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
@@ -9,7 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from nntap.errors import UnknownModuleError
-from nntap.tree import PathTree, closest
+from nntap.tree import PathTree, closest, join
 
 TAKES = (
     "modules= takes None (every module), a module of the model, a path, a glob ('*' within one component, '**' over "
@@ -65,7 +66,7 @@ def select(modules: Any, model: Model) -> list[str]:
 def _expand(item: Any, model: Model) -> list[str]:
     if isinstance(item, str):
         return [entry for path in _by_name(item, model) for entry in _called(path, model.lists)]
-    if isinstance(item, re.Pattern):
+    if isinstance(item, re.Pattern) and isinstance(item.pattern, str):
         paths = _matching(f"the expression {item.pattern!r}", lambda path, _: bool(item.fullmatch(path)), model)
         return [entry for path in paths for entry in _called(path, model.lists)]
     if isinstance(item, torch.nn.Module):
@@ -73,11 +74,17 @@ def _expand(item: Any, model: Model) -> list[str]:
     path = model.path_of(item)
     if path is not None:
         return _called(path, model.lists)
-    if isinstance(item, Iterable):
+    if isinstance(item, type):
+        raise TypeError(
+            f"modules={item.__name__} is a class: for the modules of that class give "
+            f"lambda path, module: isinstance(module, {item.__name__})"
+        )
+    if isinstance(item, Iterable) and not isinstance(item, (bytes, bytearray, torch.Tensor)):
         return [path for part in item for path in _expand(part, model)]
     if callable(item):
         return _by_predicate(item, model)
-    raise TypeError(f"modules={item!r} is not allowed: {TAKES}")
+    shown = type(item).__name__ if isinstance(item, torch.Tensor) else repr(item)
+    raise TypeError(f"modules={shown} is not allowed: {TAKES}")
 
 
 def is_list(module: object) -> bool:
@@ -117,9 +124,21 @@ def _by_module(module: torch.nn.Module, model: Model) -> list[str]:
 def _by_predicate(wanted: Callable[[str, torch.nn.Module], bool], model: Model) -> list[str]:
     # It is asked about each entry, and may refuse some: a list that it takes does not bring in the others.
     lists = model.lists
+    _check_predicate(wanted)
     return _matching(
         f"the predicate {wanted!r}", lambda path, module: path not in lists and wanted(path, module), model
     )
+
+
+def _check_predicate(predicate: Callable[..., Any]) -> None:
+    try:
+        signature = inspect.signature(predicate)
+    except (TypeError, ValueError):  # some of C's have none
+        return
+    try:
+        signature.bind("path", "module")
+    except TypeError as error:
+        raise TypeError(f"the predicate {predicate!r} does not take (path, module): {error}") from None
 
 
 def _by_name(name: str, model: Model) -> list[str]:
@@ -128,10 +147,31 @@ def _by_name(name: str, model: Model) -> list[str]:
     except UnknownModuleError:
         if not set(name) & set("*?["):
             raise
-    pattern = re.compile(glob_to_regex(name))
-    return _matching(
-        f"the glob {name!r}", lambda path, _: any(map(pattern.fullmatch, _spellings(path, model.tree))), model
-    )
+    return _by_glob(name, model)
+
+
+def _by_glob(glob: str, model: Model) -> list[str]:
+    pattern = re.compile(glob_to_regex(glob))
+    what = f"the glob {glob!r}"
+    try:
+        return _matching(what, lambda path, _: any(map(pattern.fullmatch, _spellings(path, model.tree))), model)
+    except UnknownModuleError:
+        meant = _meant(glob, model)
+        if meant is None:
+            raise
+        raise UnknownModuleError(f"{what} matches no module; {meant!r} would match") from None
+
+
+def _meant(glob: str, model: Model) -> str | None:
+    """A glob that matches something, and differs by an index in brackets or by what stands before it."""
+    root = f"{model.tree.root}." if model.tree.root else ""
+    paths = [path.removeprefix(root) for path in model.all_paths()]
+    for guess in (re.sub(r"\[(\d+)]", r".\1", glob), glob):
+        ending = re.compile(rf"(?:(.*)\.)?{glob_to_regex(guess)}")
+        starts = {found[1] or "" for found in map(ending.fullmatch, paths) if found}
+        if starts:
+            return join(starts.pop() if len(starts) == 1 else "**", guess)
+    return None
 
 
 def _spellings(path: str, tree: PathTree) -> list[str]:

@@ -92,8 +92,8 @@ class capture:
     Raises:
         UnsupportedTorchError: When ``nntap.capture`` is first used, if the installed torch cannot serve the core.
         UnknownModuleError: If part of ``modules`` matches nothing; names the closest.
-        ValueError: For a device or dtype that is not allowed, when nothing would be recorded, or for a DataParallel
-            model over several devices.
+        ValueError: For a device or dtype that is not allowed, when nothing would be recorded, for a DataParallel
+            model over several devices, or for the inputs of a ScriptModule.
         TypeError: For an argument of the wrong type.
         HostMemoryError: Inside the block, where the model is called: a record found no memory (`nntap.set_limits`).
         CudaError: Inside the block, likewise: the driver refused something, the stream is being captured into a CUDA
@@ -128,6 +128,10 @@ class capture:
                 "device, or use DistributedDataParallel"
             )
         self._options = Options.check(device, dtype, detach, include_output, include_inputs)
+        if include_inputs and isinstance(model, torch.jit.ScriptModule):
+            raise ValueError(
+                "include_inputs=True is not allowed for a ScriptModule: torch gives it no forward pre-hooks"
+            )
         self._model = ModuleModel(model)
         self._root = model
         self._paths = select(modules, self._model)
@@ -144,6 +148,14 @@ class capture:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if not self._open:
+            raise RuntimeError("this capture has not been entered: use it as `with nntap.capture(...) as cache:`")
         mine = [index for index, (thread, _) in enumerate(self._open) if thread == get_ident()]
         _, hooks = self._open.pop(mine[-1] if mine else -1)  # a generator may be left by another thread
         hooks.remove()
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f"{type(self).__name__!r} object has no attribute {name!r}: what is recorded is in the cache of "
+            "`with nntap.capture(...) as cache:`"
+        )
