@@ -38,7 +38,7 @@ def test_with_everything_installed_all_is_ok() -> None:
     by_name = found(checks)
     assert by_name["nntap"].found == nntap.__version__
     assert by_name["torch"].found == torch.__version__
-    assert by_name["devices"].found == ", ".join(nntap.build_info()["devices"])
+    assert by_name["built for"].found == ", ".join(nntap.build_info()["devices"])
     assert nntap.build_info()["cpu_casts"] in by_name["CPU features"].found
     assert importlib.metadata.version("nnsight") in by_name["nnsight"].found
     assert report(checks).endswith("\nCapture works.\n")

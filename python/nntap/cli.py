@@ -1,11 +1,13 @@
 """The command line: `nntap demo` and `nntap doctor`.
 
-Exit codes: 0 all is well; 1 `doctor` found that capture cannot work; 2 bad input or a missing part.
+Exit codes: 0 all is well; 1 `doctor` found that capture cannot work; 2 bad input, a missing part, or output that cannot
+be written.
 """
 
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -15,6 +17,7 @@ from nntap._version import __version__
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # what a shell reports for Ctrl-C
+_NOT_WRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,9 +33,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("nntap: interrupted", file=sys.stderr)
         return INTERRUPTED
-    except BrokenPipeError:  # the reader, e.g. `head`, has gone; at exit Python would flush into it again
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader, e.g. `head`, has gone
+        _drop_output()
         return 0
+    except OSError as error:
+        if error.errno not in _NOT_WRITTEN:
+            raise
+        _drop_output()
+        print(f"nntap: error: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return BAD_INPUT
+
+
+def _drop_output() -> None:
+    # At exit Python would flush into it again.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

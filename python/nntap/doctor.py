@@ -152,7 +152,7 @@ def _core() -> list[Check]:
             "ok",
             f"casts use {info['cpu_casts']}, large copies {info['cpu_threads']} of torch's threads",
         ),
-        Check("devices", "ok", ", ".join(info["devices"])),
+        Check("built for", "ok", ", ".join(info["devices"])),
     ]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from made_folders import SIZES, save_tokenizer, write
+from made_folders import CAUSAL, SIZES, save_tokenizer, write
 
 from nntap import cli, demo
 from nntap.demo import pretrained
@@ -109,6 +109,15 @@ def test_a_model_id_is_found_in_the_local_cache(gpt2_folder: Path, tmp_path: Pat
     assert result.returncode == 0, result.stderr
     assert "Model: some-organisation/tiny\n" in result.stdout
     assert "Logit lens" in result.stdout
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "gpt_neox", "bert"])
+def test_a_folder_without_a_tokeniser_is_told(kind: str, tmp_path: Path) -> None:
+    bert = transformers.BertConfig(**SIZES, intermediate_size=64)
+    model = transformers.BertModel(bert) if kind == "bert" else CAUSAL[kind]()
+    model.save_pretrained(tmp_path)
+    with pytest.raises(demo.DemoError, match=r"--model: .* has no tokeniser files"):
+        demo.run(str(tmp_path))
 
 
 def test_a_folder_without_weights_is_told(tmp_path: Path) -> None:

@@ -96,6 +96,12 @@ def _read(source: str, title: str) -> Subject:
     loader = AutoModelForCausalLM if causal else AutoModel
     tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True)
     model, info = loader.from_pretrained(source, local_files_only=True, output_loading_info=True)
+    # Without its files transformers makes a tokeniser that knows its special tokens alone.
+    if len(tokenizer) <= len(tokenizer.added_tokens_decoder):
+        raise DemoError(
+            f"--model: {source!r} has no tokeniser files. Save the model's tokeniser into it: "
+            "tokenizer.save_pretrained(folder)"
+        )
     model.config.use_cache = False  # a key-value cache in the outputs is of no use for one forward
     notes = []
     if missing := sorted(info["missing_keys"]):
