@@ -25,9 +25,10 @@ def set_limits(
     Args:
         host_bytes: The most bytes of slabs the pool of ordinary host memory may hold, at least one slab
             (``pool_stats()["slab_bytes"]``). ``None`` removes the limit. When a record finds no room under it, the hook
-            waits while other threads hold records that they could drop (a stall, counted in ``cache.stats``), and
-            collects garbage once, after 50 ms or before it gives up; when nobody can free any it raises
-            `HostMemoryError` without waiting.
+            waits while records of other captures exist and another thread lives that could drop them (a stall, counted
+            in ``cache.stats``), and collects garbage once, after 50 ms or before it gives up. Where this capture
+            holds all that is in use, or no other thread lives, it raises `HostMemoryError` without waiting. A record
+            that is kept, however small, keeps its slab from going back to the system: clone what you keep for long.
         wait_seconds: The longest one stall may last, in seconds, before it raises `HostMemoryError`; 30 at the start.
         pinned_bytes: The most bytes of pinned slabs, which records of CUDA tensors are copied into; at least one slab.
             ``None`` removes the limit; half of the machine's memory at the start. Past it, records pass through
