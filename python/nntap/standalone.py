@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 from threading import get_ident
 from types import TracebackType
@@ -47,7 +48,7 @@ class ModuleModel:
     def named_modules(self) -> list[tuple[str, torch.nn.Module]]:
         return [(path, module) for module, path in self._paths.items()]
 
-    @property
+    @functools.cached_property
     def lists(self) -> dict[str, list[str]]:
         return {
             path: [self._paths[entry] for entry in module._modules.values() if entry is not None]
