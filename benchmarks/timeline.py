@@ -118,7 +118,7 @@ def _measured_run(subject: Subject, request: Request) -> dict[str, Any]:
     spans = [
         *_spans(phases, begin, lambda name: "run"),
         *_spans(modules, begin, lambda name: "compute"),
-        *(Span("compute on the GPU", *part, "GPU") for part in on_device),
+        *(Span("compute on the GPU", path, at - begin, to - begin, size, "GPU") for path, at, to, size in on_device),
         *_spans(logged, begin, lambda name: KIND_OF_EVENT.get(name, "other")),
     ]
     return {
@@ -188,16 +188,16 @@ def _watched(
 
 @contextmanager
 def _on_device(modules: Mapping[str, nn.Module]) -> Iterator[list[tuple[str, int, int, int]]]:
-    """Like `_watched`, but in nanoseconds of the GPU's current stream since the block began; filled at its end."""
+    """Like `_watched`, but when the GPU's current stream was there, by the host's clock; filled at the block's end."""
     found: list[tuple[str, int, int, int]] = []
     torch.cuda.synchronize()
-    first = _mark()
+    first, began = _mark(), perf_counter_ns()  # the GPU is idle: it passes the mark at once
     with _watched(modules, _mark) as calls:
         yield found
     torch.cuda.synchronize()
     for path, begin, end, nbytes in calls:
-        since = [int(first.elapsed_time(mark) * 1e6) for mark in (begin, end)]
-        found.append((path, since[0], since[1], nbytes))
+        times = [began + int(first.elapsed_time(mark) * 1e6) for mark in (begin, end)]
+        found.append((path, times[0], times[1], nbytes))
 
 
 def _mark() -> torch.cuda.Event:

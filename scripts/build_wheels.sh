@@ -37,10 +37,10 @@ umask 022
 for python in "${pythons[@]}"; do
   if test "$target" != "$(uname -m)"; then
     export NNTAP_ZIG_TARGET=$target-linux-gnu.2.28 _PYTHON_HOST_PLATFORM=linux-$target
-    export CMAKE_ARGS="-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=$target"
-    SETUPTOOLS_EXT_SUFFIX=$("$python" -c 'import sys, sysconfig as s; print(s.get_config_var("EXT_SUFFIX").replace(
+    # pybind11 would name the module as the Python that runs it names its own.
+    suffix=$("$python" -c 'import sys, sysconfig as s; print(s.get_config_var("EXT_SUFFIX").replace(
       s.get_config_var("MULTIARCH"), sys.argv[1] + "-linux-gnu"))' "$target")
-    export SETUPTOOLS_EXT_SUFFIX
+    export CMAKE_ARGS="-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=$target -DPYTHON_MODULE_EXTENSION=$suffix"
   fi
   quietly uv build --wheel --python "$python" --out-dir "$work/built" "$work"/sdist/*.tar.gz
 done

@@ -31,6 +31,7 @@ ALLOWED_LIBRARIES = re.compile(r"(libc|libm|libpthread|libdl|librt)\.so\.\d+|ld-
 EXPORTS = ["PyInit__core"]
 ROOT = Path(__file__).parents[1]
 LICENCES = ["LICENSE", *sorted(f"licenses/{path.name}" for path in (ROOT / "licenses").glob("*.txt"))]
+MACHINES = {"EM_X86_64": "x86_64", "EM_AARCH64": "aarch64"}
 
 
 @dataclass
@@ -59,6 +60,8 @@ def inspect(path: Path, pythons: list[str]) -> Wheel:
         if len(modules) != 1:
             wheel.problems.append(f"{len(modules)} shared objects instead of one")
         for module in modules:
+            if module.name != _module_name(wheel.tag):
+                wheel.problems.append(f"holds {module.name}, and that Python looks for {_module_name(wheel.tag)}")
             _read_elf(module, wheel)
         licences = next(Path(folder).glob("*.dist-info")) / "licenses"
         if missing := [name for name in LICENCES if not (licences / name).is_file()]:
@@ -70,9 +73,17 @@ def inspect(path: Path, pythons: list[str]) -> Wheel:
     return wheel
 
 
+def _module_name(tag: str) -> str:
+    python, _, platform = tag.split("-")
+    machine = re.sub(r"^manylinux_\d+_\d+_", "", platform)
+    return f"_core.cpython-{python.removeprefix('cp')}-{machine}-linux-gnu.so"
+
+
 def _read_elf(module: Path, wheel: Wheel) -> None:
     with module.open("rb") as file:
         elf = ELFFile(file)
+        if not wheel.tag.endswith("_" + MACHINES.get(elf["e_machine"], "?")):
+            wheel.problems.append(f"is compiled for {elf['e_machine']}")
         for section in elf.iter_sections():
             if isinstance(section, DynamicSection):
                 wheel.libraries = [tag.needed for tag in section.iter_tags("DT_NEEDED")]

@@ -50,7 +50,7 @@ def test_a_value_is_described_in_a_few_words(value: Any, text: str) -> None:
 def test_an_entry() -> None:
     cache = recorded(Give(lambda: (ONE, 2)), include_inputs=True)
     assert_shows(cache[""][0], "Entry(output=(float32 [2, 3], 2), inputs=((), {}))")
-    assert_shows(recorded(Give(lambda: None))[""][0], "Entry()")
+    assert_shows(recorded(Give(lambda: None))[""][0], "Entry(output=None)")
 
 
 def test_a_view() -> None:

@@ -42,7 +42,7 @@ def run_as_before(capture: object) -> None:
             "torch.compile was first used inside a nntap.capture block: modules inside compiled code were not "
             "recorded. Compile before the block; captured models run eagerly.",
             RuntimeWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

@@ -45,21 +45,15 @@ class InstalledHooks:
             if INPUTS in slots:
                 self._inputs = InputHooks(root, modules, recorder)
             if OUTPUT in slots:
-                recorder.tap(modules)
                 self._tapped = True
+                recorder.tap(modules)
         except BaseException:
-            self.remove()
+            self._take_off()
             raise
 
     def remove(self) -> None:
         """Takes everything off; nothing more is recorded."""
-        self._recorder.close()
-        lost = self._recorder.untap(self._modules) if self._tapped else 0
-        if self._inputs is not None:
-            self._inputs.remove()
-        for handle in self._unfused:
-            handle.remove()
-        run_as_before(self)
+        lost = self._take_off()
         if lost > 0:
             warnings.warn(
                 f"{lost} of the captured modules were compiled inside the block, and not recorded from then on. "
@@ -67,6 +61,17 @@ class InstalledHooks:
                 RuntimeWarning,
                 stacklevel=3,
             )
+
+    def _take_off(self) -> int:
+        """Returns how many taps were not there any more."""
+        self._recorder.close()
+        lost = self._recorder.untap(self._modules) if self._tapped else 0
+        if self._inputs is not None:
+            self._inputs.remove()
+        for handle in self._unfused:
+            handle.remove()
+        run_as_before(self)
+        return lost
 
 
 def fused_layers(modules: Iterable[torch.nn.Module], wanted: Sequence[torch.nn.Module]) -> list[torch.nn.Module]:

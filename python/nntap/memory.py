@@ -5,8 +5,6 @@ from __future__ import annotations
 from types import EllipsisType
 from typing import Any
 
-import torch
-
 from nntap import _core
 from nntap.errors import HostMemoryError
 
@@ -112,6 +110,8 @@ def _open_gpu() -> bool:
         return False
     if cuda["simulated"]:
         return _core.open_cuda(0)
+    import torch  # here: the rest of this works without
+
     return torch.cuda.is_available() and _core.open_cuda(torch.cuda.current_device())
 
 

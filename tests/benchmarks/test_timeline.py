@@ -42,8 +42,8 @@ def bytes_of(measured: dict[str, Any], *names: str) -> int:
 def record(count: int) -> None:
     model = torch.nn.ModuleList(torch.nn.ReLU() for _ in range(count))
     with nntap.capture(model):
-        for module in model:
-            module(torch.ones(4))
+        for number, module in enumerate(model, start=1):  # other values each: equal ones at one address are copied once
+            module(torch.full((4,), float(number)))
 
 
 def test_nothing_is_logged_unless_somebody_looks():

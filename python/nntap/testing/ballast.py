@@ -30,10 +30,11 @@ class Ballast:
         pinned = pool_stats()["pinned"]
         self._usual = pinned["limit_bytes"]
         _core.trim_cuda()
+        slab = pool_stats()["slab_bytes"]
+        set_limits(pinned_bytes=pool_stats()["pinned"]["reserved_bytes"] + slab)  # for both of the following
         with simulated(pace="always", chunk_bytes=LEFT):
-            self._record = _recorded(pool_stats()["slab_bytes"] - LEFT)
+            self._record = _recorded(slab - LEFT)
             _recorded(LEFT)  # what is left has been used once, and is looked for where memory comes back
-        set_limits(pinned_bytes=max(pool_stats()["pinned"]["reserved_bytes"], pool_stats()["slab_bytes"]))
 
     def drop(self) -> None:
         if self._record is not None:
@@ -53,16 +54,17 @@ def tight_host(left: int, wait_seconds: float) -> Iterator[list[torch.Tensor]]:
     """
     usual = pool_stats()
     _core.trim()
-    spare = [_recorded(SPARE) for _ in range(8)]
-    ballast = _recorded(usual["slab_bytes"] - len(spare) * SPARE - left)
+    # One slab more and not two, so that small records share it with the large one.
+    set_limits(host_bytes=pool_stats()["reserved_bytes"] + usual["slab_bytes"], wait_seconds=wait_seconds)
+    held: list[torch.Tensor] = []
+    spare: list[torch.Tensor] = []
     try:
-        most = max(pool_stats()["reserved_bytes"], usual["slab_bytes"])
-        set_limits(host_bytes=most, wait_seconds=wait_seconds)
+        held.append(_recorded(usual["slab_bytes"] - 8 * SPARE - left))
+        spare.extend(_recorded(SPARE) for _ in range(8))
         yield spare
     finally:
         spare.clear()
         set_limits(host_bytes=usual["limit_bytes"], wait_seconds=usual["wait_seconds"])
-        del ballast
 
 
 def _recorded(nbytes: int) -> torch.Tensor:
