@@ -361,7 +361,14 @@ def test_calls_that_nnsight_keeps_out_of_a_run_are_not_recorded(gpt2: Any) -> No
             last = hidden[-1][0] if isinstance(hidden[-1], tuple) else hidden[-1]
             return scores + model.lm_head(model.transformer.ln_f(last))[:, -1]
 
-    with model.generate("The Tower", max_new_tokens=3, logits_processor=LogitsProcessorList([EarlyExit()])) as tracer:
-        cache = tracer.cache(modules=[model.lm_head])
+    def records() -> int:
+        processors = LogitsProcessorList([EarlyExit()])
+        with model.generate("The Tower", max_new_tokens=3, logits_processor=processors) as tracer:
+            cache = tracer.cache(modules=[model.lm_head])
+        return len(cache["model.lm_head"])
+
+    nntap.uninstall()
+    expected = records()  # 3 from 0.8 on; before, these calls were a part of the run
+    nntap.install()
+    assert records() == expected
     handle.remove()
-    assert len(cache["model.lm_head"]) == 3
