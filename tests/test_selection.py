@@ -254,7 +254,7 @@ def test_a_glob_that_matches_nothing_is_answered_with_one_that_would(model: Mode
         ({"dtype": float}, TypeError, ["float", "a torch dtype or its name"]),
         ({"dtype": 16}, TypeError, ["dtype=16", "a torch dtype or its name"]),
         ({"dtype": torch.qint8}, ValueError, ["qint8", "float16"]),
-        ({"dtype": torch.int4}, ValueError, ["int4", "float16"]),
+        ({"dtype": torch.uint4}, ValueError, ["uint4", "float16"]),
         ({"device": "cup"}, ValueError, ["device='cup'", "'cpu'", "None"]),
         ({"device": "cpu:banana"}, ValueError, ["device='cpu:banana'", "'cpu'"]),
         ({"device": "meta"}, ValueError, ["device='meta'", "no values", "'cpu'"]),

@@ -6,12 +6,14 @@ import platform
 import shutil
 import sys
 import sysconfig
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import nntap
 from helpers import assert_script_runs, run_script
+from nntap import exchange
 
 
 def last_line(script: str, *arguments: str) -> str:
@@ -24,19 +26,85 @@ def last_line(script: str, *arguments: str) -> str:
 # ---- torch ----
 
 
-@pytest.mark.parametrize("use", ["capture", "install()", "Cache"])
-def test_without_torch_the_error_names_the_version_and_the_command(use):
+USES = ["capture", "install()", "Cache"]
+
+
+@pytest.mark.parametrize("use", USES)
+def test_without_torch_the_error_names_the_command(use):
     said = last_line(f"import sys; sys.modules['torch'] = None; import nntap; nntap.{use}")
-    assert said.startswith("nntap.errors.UnsupportedTorchError: nntap needs torch 2.10 or later")
+    assert said.startswith("nntap.errors.UnsupportedTorchError: nntap needs torch, and importing it failed")
     assert said.endswith("pip install torch")
 
 
-@pytest.mark.parametrize("use", ["capture", "install()", "Cache"])
-def test_with_an_old_torch_the_error_names_it_and_the_command(use, tmp_path):
-    (tmp_path / "torch.py").write_text("__version__ = '2.9.1'\nclass Tensor: pass\n")
-    said = last_line(f"import sys; sys.path.insert(0, sys.argv[1]); import nntap; nntap.{use}", str(tmp_path))
-    assert said.startswith("nntap.errors.UnsupportedTorchError: torch 2.9.1 has no DLPack exchange API")
-    assert said.endswith('pip install --upgrade "torch>=2.10"')
+@pytest.fixture
+def old_torch(tmp_path: Path) -> Callable[..., str]:
+    """What is said with a torch of that version, which has no exchange API, and a package that should give it one."""
+
+    def said(version: str, use: str = "capture", package: str | None = None) -> str:
+        (tmp_path / "torch.py").write_text(f"__version__ = {version!r}\nclass Tensor: pass\n")
+        if package is not None:
+            (tmp_path / "torch_c_dlpack_ext.py").write_text(package)
+        missing = "" if package is not None else "sys.modules['torch_c_dlpack_ext'] = None;"
+        script = f"import sys; {missing} sys.path.insert(0, sys.argv[1]); import nntap; nntap.{use}"
+        return last_line(script, str(tmp_path)).removeprefix("nntap.errors.UnsupportedTorchError: ")
+
+    return said
+
+
+@pytest.mark.parametrize("use", USES)
+def test_with_a_torch_that_is_too_old_the_error_names_it_and_the_command(use, old_torch):
+    said = old_torch("2.3.1", use)
+    assert said == 'torch 2.3.1 is too old; nntap needs torch 2.4 or later: pip install --upgrade "torch>=2.4"'
+
+
+@pytest.mark.parametrize("use", USES)
+def test_without_the_package_that_an_older_torch_needs_the_error_names_it(use, old_torch):
+    said = old_torch("2.9.1", use)
+    assert said.startswith("torch 2.9.1 has no DLPack exchange API of its own")
+    assert said.endswith("pip install --upgrade torch-c-dlpack-ext")
+
+
+@pytest.mark.parametrize(
+    ("package", "reason", "command"),
+    [
+        (
+            "raise ImportError('no library for this torch')",
+            "no library for this torch",
+            'or pip install --upgrade "torch>=2.10"',
+        ),
+        ("raise OSError('libc10_cuda.so: cannot open')", "libc10_cuda.so", 'or pip install --upgrade "torch>=2.10"'),
+        ("", "torch-c-dlpack-ext is too old", "pip install --upgrade torch-c-dlpack-ext"),
+    ],
+)
+def test_a_package_that_does_not_serve_this_torch_is_told(package, reason, command, old_torch):
+    said = old_torch("2.9.1", package=package)
+    assert reason in said
+    assert said.endswith(command)
+
+
+def test_the_package_for_older_torch_is_loaded_without_starting_the_driver(tmp_path):
+    # It asks torch.cuda.is_available(), which starts the driver unless this variable is set; a process that then forks
+    # could not use the GPU in its children.
+    (tmp_path / "torch_c_dlpack_ext.py").write_text(
+        "import os, torch\nprint('asked', os.environ['PYTORCH_NVML_BASED_CUDA_CHECK'])\n"
+        f"torch.Tensor.{exchange.ATTRIBUTE} = None\n"
+    )
+    script = f"""
+        import os, sys
+        sys.path.insert(0, sys.argv[1])
+        import torch
+        from nntap import exchange
+        if hasattr(torch.Tensor, "{exchange.ATTRIBUTE}"):
+            del torch.Tensor.{exchange.ATTRIBUTE}
+        for before in (None, "0"):
+            if before is not None:
+                os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = before
+            exchange._load_package()
+            print(os.environ.get("PYTORCH_NVML_BASED_CUDA_CHECK"))
+            del sys.modules["torch_c_dlpack_ext"]
+    """
+    done = run_script(script, str(tmp_path))
+    assert (done.returncode, done.stdout.split("\n")[:-1]) == (0, ["asked 1", "None", "asked 1", "0"]), done.stderr
 
 
 def test_without_torch_the_core_says_how_it_was_built():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import atexit
 
-from nntap.errors import GET_TORCH, OLDEST_TORCH, CudaError, HostMemoryError, UnsupportedTorchError
+from nntap.errors import CudaError, HostMemoryError, UnsupportedTorchError
+from nntap.exchange import provide
 
 
 def _connect() -> None:
@@ -12,13 +13,9 @@ def _connect() -> None:
         import torch
     except ImportError as error:
         raise UnsupportedTorchError(
-            f"nntap needs torch {OLDEST_TORCH} or later, and importing torch failed ({error}): pip install torch"
+            f"nntap needs torch, and importing it failed ({error}): pip install torch"
         ) from error
-    if not hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
-        raise UnsupportedTorchError(
-            f"torch {torch.__version__} has no DLPack exchange API; nntap needs torch {OLDEST_TORCH} or later: "
-            f"{GET_TORCH}"
-        )
+    provide(torch)
     _core.connect(torch)
 
 

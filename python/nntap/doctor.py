@@ -9,7 +9,6 @@ import importlib
 import importlib.metadata
 import importlib.util
 import platform
-import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,14 +16,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal, TextIO
 
+from nntap import exchange
 from nntap._version import __version__
+from nntap.errors import GET_NNTAP, GET_TORCH, OLDEST_TORCH, UnsupportedTorchError
 
 Status = Literal["ok", "missing", "broken"]
 
 OLDEST_PYTHON = (3, 10)
-OLDEST_TORCH = (2, 10)
-GET_TORCH = 'pip install --upgrade "torch>=2.10"'
-GET_NNTAP = "pip install --force-reinstall --no-deps nntap"
+GET_TORCH_OF_DEMO = 'pip install --upgrade "torch>=2.6"'  # the oldest that transformers 5 works with
 
 
 @dataclass(frozen=True)
@@ -109,31 +108,34 @@ def _import_torch() -> Any:
 
 
 def _torch() -> list[Check]:
+    needed = f"{'.'.join(map(str, OLDEST_TORCH))} or later is needed"
     try:
         torch = _import_torch()
     except ModuleNotFoundError as error:
         if error.name not in (None, "torch"):
             return [Check("torch", "broken", _reason(error), GET_TORCH, needed=True)]
-        return [Check("torch", "missing", "not installed; 2.10 or later is needed", GET_TORCH, needed=True)]
+        return [Check("torch", "missing", f"not installed; {needed}", GET_TORCH, needed=True)]
     except Exception as error:  # a library that does not load, an extension built for another Python, ...
         return [Check("torch", "broken", f"cannot be imported: {_reason(error)}", GET_TORCH, needed=True)]
     version = str(torch.__version__)
-    numbers = re.match(r"(\d+)\.(\d+)", version)
-    if numbers is None or (int(numbers[1]), int(numbers[2])) < OLDEST_TORCH:
-        return [Check("torch", "broken", f"{version}; 2.10 or later is needed", GET_TORCH, needed=True)]
+    if exchange.old(torch):
+        return [Check("torch", "broken", f"{version}; {needed}", GET_TORCH, needed=True)]
     return [Check("torch", "ok", version, needed=True)]
 
 
 def _exchange_api() -> list[Check]:
     name = "DLPack exchange API"
+    if any(check.status != "ok" for check in _torch()):
+        return [Check(name, "missing", "not tried: it needs torch", "mend torch first", needed=True)]
+    torch = _import_torch()
+    own = exchange.has_own(torch)
     try:
-        torch = _import_torch()
-    except Exception:
-        return [Check(name, "missing", "needs torch", "mend torch first", needed=True)]
-    if hasattr(torch.Tensor, "__dlpack_c_exchange_api__"):
-        return [Check(name, "ok", "torch.Tensor.__dlpack_c_exchange_api__", needed=True)]
-    found = f"torch {torch.__version__} has no torch.Tensor.__dlpack_c_exchange_api__"
-    return [Check(name, "missing", found, GET_TORCH, needed=True)]
+        exchange.provide(torch)
+    except UnsupportedTorchError as error:
+        found, _, mend = str(error).rpartition(": ")
+        return [Check(name, "missing", found, mend, needed=True)]
+    found = "torch's own" if own else f"{exchange.PACKAGE} {_version_of(exchange.PACKAGE)}"
+    return [Check(name, "ok", found, needed=True)]
 
 
 def _core() -> list[Check]:
@@ -271,7 +273,14 @@ def _nnsight() -> list[Check]:
 
 
 def _transformers() -> list[Check]:
-    return _package("transformers", "the demo's models")
+    (check,) = checks = _package("transformers", "the demo's models")
+    if check.status != "ok" or any(check.status != "ok" for check in _torch()):
+        return checks
+    utils = importlib.import_module("transformers.utils")
+    if utils.is_torch_available():
+        return checks
+    found = f"{check.found} does not work with torch {_import_torch().__version__}"
+    return [Check("transformers", "broken", found, f'pip install --upgrade "transformers<5", or {GET_TORCH_OF_DEMO}')]
 
 
 def _rich() -> list[Check]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -22,8 +24,29 @@ def run_eagerly(capture: object) -> None:
     with _lock:
         # The compiler takes seconds to import; where it is not loaded, nothing has been compiled.
         if _stance is None and "torch._dynamo" in sys.modules:
-            _stance = torch.compiler.set_stance("force_eager")
+            _stance = _force_eager()
         _captures.add(id(capture))
+
+
+def _force_eager() -> Any:
+    if hasattr(torch.compiler, "set_stance"):  # from torch 2.6 on
+        return torch.compiler.set_stance("force_eager")
+    stance = contextlib.ExitStack()
+    stance.enter_context(_no_frames())
+    return stance
+
+
+@contextlib.contextmanager
+def _no_frames() -> Iterator[None]:
+    """The same for torch 2.4 and 2.5: the function by which compiled code asks for frames to compile asks for none."""
+    eval_frame = sys.modules["torch._dynamo.eval_frame"]
+    name = "_maybe_set_eval_frame" if hasattr(eval_frame, "_maybe_set_eval_frame") else "set_eval_frame"
+    own = getattr(eval_frame, name)
+    setattr(eval_frame, name, lambda callback: own(None if callable(callback) else callback))
+    try:
+        yield
+    finally:
+        setattr(eval_frame, name, own)
 
 
 def run_as_before(capture: object) -> None:

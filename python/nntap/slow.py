@@ -35,7 +35,7 @@ def slow_snapshot(
             return value.clone()  # its `.to(copy=True)` does not know all its types
         if value.is_mkldnn:
             return value.clone() if dtype is None else value.to_dense(dtype)
-        if dtype is None and str(value.dtype) in _SUB_BYTE:
+        if dtype is None and str(value.dtype) in _AS_BYTES:
             return value.view(torch.uint8).to(target, copy=True).view(value.dtype)
         return value.to(target, dtype or value.dtype, copy=True)
 
@@ -43,7 +43,8 @@ def slow_snapshot(
 
 
 # Integers of 1 to 7 bits, a byte each, that torch has no operations for.
-_SUB_BYTE = {f"torch.{kind}{bits}" for kind in ("int", "uint") for bits in range(1, 8)}
+# Types whose own copy some releases of torch do not have.
+_AS_BYTES = {f"torch.{kind}{bits}" for kind in ("int", "uint") for bits in range(1, 8)} | {"torch.float4_e2m1fn_x2"}
 
 
 def _target(tensor: torch.Tensor, device: torch.device | None) -> torch.device:

@@ -1,0 +1,77 @@
+"""torch's DLPack exchange API, by which the core sees tensors: torch's own from 2.10 on, before that of a package."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+from typing import Any
+
+from nntap.errors import GET_TORCH, OLDEST_TORCH, UnsupportedTorchError
+
+ATTRIBUTE = "__dlpack_c_exchange_api__"
+PACKAGE = "torch-c-dlpack-ext"
+GET_PACKAGE = f"pip install --upgrade {PACKAGE}"
+OLDEST_WITH_OWN = (2, 10)
+GET_OWN = 'pip install --upgrade "torch>={}.{}"'.format(*OLDEST_WITH_OWN)
+
+
+def version_of(torch: Any) -> tuple[int, int]:
+    """The first two numbers of torch's version; (0, 0) where it has none."""
+    numbers = re.match(r"(\d+)\.(\d+)", str(torch.__version__))
+    return (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
+
+
+def old(torch: Any) -> bool:
+    """Whether nntap cannot work with this torch, whatever is installed beside it."""
+    return version_of(torch) < OLDEST_TORCH
+
+
+def has_own(torch: Any) -> bool:
+    return version_of(torch) >= OLDEST_WITH_OWN
+
+
+def provide(torch: Any) -> None:
+    """Gives an older torch the API.
+
+    Raises:
+        UnsupportedTorchError: If this torch is too old, or the package that has the API for it is missing or broken.
+    """
+    if old(torch):
+        raise UnsupportedTorchError(
+            f"torch {torch.__version__} is too old; nntap needs torch {'.'.join(map(str, OLDEST_TORCH))} or later: "
+            f"{GET_TORCH}"
+        )
+    if hasattr(torch.Tensor, ATTRIBUTE):
+        return
+    needed = f"torch {torch.__version__} has no DLPack exchange API of its own (2.10 and later have)"
+    try:
+        _load_package()
+    except ModuleNotFoundError as error:
+        raise UnsupportedTorchError(
+            f"{needed}, and the package that has it cannot be imported ({error}): {GET_PACKAGE}"
+        ) from error
+    except Exception as error:  # a library that does not load, a package without one for this torch
+        raise UnsupportedTorchError(
+            f"{needed}, and {PACKAGE} has none that works with it ({error}): {GET_PACKAGE} or {GET_OWN}"
+        ) from error
+    if not hasattr(torch.Tensor, ATTRIBUTE):
+        raise UnsupportedTorchError(f"{needed}, and {PACKAGE} is too old: {GET_PACKAGE}")
+
+
+def _load_package() -> None:
+    """Imports it, which sets torch's attribute.
+
+    It asks torch whether there is a GPU. torch answers without starting the driver if this variable says so: a process
+    that only loads nntap can still fork children that use the GPU.
+    """
+    name = "PYTORCH_NVML_BASED_CUDA_CHECK"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        importlib.import_module("torch_c_dlpack_ext")
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
