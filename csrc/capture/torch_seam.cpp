@@ -11,7 +11,7 @@ namespace {
 
 // Owned for the life of the process; torch cannot be unloaded either.
 struct Torch {
-  const DLPackExchangeAPI* api = nullptr;
+  const DLPackExchangeAPI* api = nullptr;  // null where this torch has none
   PyObject* tensor = nullptr;
   PyObject* parameter = nullptr;
   PyObject* is_conj = nullptr;
@@ -34,9 +34,11 @@ void delete_export(DLManagedTensorVersioned* managed) { delete static_cast<Expor
 
 PyObject* keep(PyObject* owner, const char* name) { return checked(PyObject_GetAttrString(owner, name)).release(); }
 
-// The newest API in torch's chain whose structures this build knows.
+// The newest API in torch's chain whose structures this build knows; null where torch has no chain.
 const DLPackExchangeAPI* find_api(PyObject* tensor_type) {
-  const Ref capsule = checked(PyObject_GetAttrString(tensor_type, "__dlpack_c_exchange_api__"));
+  const char* const name = "__dlpack_c_exchange_api__";
+  if (PyObject_HasAttrString(tensor_type, name) == 0) return nullptr;
+  const Ref capsule = checked(PyObject_GetAttrString(tensor_type, name));
   auto* header = static_cast<DLPackExchangeAPIHeader*>(PyCapsule_GetPointer(capsule.get(), "dlpack_exchange_api"));
   if (header == nullptr) throw PythonErrorSet{};
   while (header != nullptr && header->version.major != DLPACK_MAJOR_VERSION) header = header->prev_api;
@@ -62,12 +64,14 @@ bool is_plain_byte(PyObject* tensor) {
 }
 
 int current_stream(DLDeviceType type, int device, void** stream) {
+  if (torch.api == nullptr) return -1;
   const int result = torch.api->current_work_stream(type, device, stream);
   if (result != 0) PyErr_Clear();
   return result;
 }
 
 DeviceMemory allocate(DLDevice device, std::size_t bytes) noexcept {
+  if (torch.api == nullptr) return {};
   auto size = static_cast<std::int64_t>(bytes);
   DLTensor prototype{};
   prototype.device = device;
@@ -130,11 +134,12 @@ void connect(PyObject* module) {
   torch_services.allocate = allocate;
 }
 
-bool connected() { return torch.api != nullptr; }
+bool connected() { return torch.tensor != nullptr; }
 
 bool is_tensor(PyObject* object) { return PyObject_TypeCheck(object, reinterpret_cast<PyTypeObject*>(torch.tensor)); }
 
 const char* view(PyObject* tensor, TensorView& out) {
+  if (torch.api == nullptr) return "torch without a DLPack exchange API";
   const auto* type = reinterpret_cast<PyObject*>(Py_TYPE(tensor));
   if (type != torch.tensor && type != torch.parameter) return "tensor subclass";
   DLTensor seen{};

@@ -11,7 +11,8 @@
 
 namespace nntap::torch_seam {
 
-/// Learns torch's types and functions. Raises RuntimeError when `torch.Tensor` has no exchange API of this version.
+/// Learns torch's types and functions. Where `torch.Tensor` has no exchange API, no tensor takes the fast path. Raises
+/// RuntimeError when it has one, but not of this version.
 void connect(PyObject* torch_module);
 bool connected();
 

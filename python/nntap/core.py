@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import warnings
 
 from nntap.errors import CudaError, HostMemoryError, UnsupportedTorchError
 from nntap.exchange import provide
@@ -15,7 +16,13 @@ def _connect() -> None:
         raise UnsupportedTorchError(
             f"nntap needs torch, and importing it failed ({error}): pip install torch"
         ) from error
-    provide(torch)
+    problem = provide(torch)
+    if problem is not None:
+        warnings.warn(
+            f"nntap records by torch's own copies here, right but slower: {problem.found}. Mend it: {problem.mend}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     _core.connect(torch)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+from dataclasses import dataclass
 from typing import Any
 
 from nntap.errors import GET_TORCH, OLDEST_TORCH, UnsupportedTorchError
@@ -31,11 +32,19 @@ def has_own(torch: Any) -> bool:
     return version_of(torch) >= OLDEST_WITH_OWN
 
 
-def provide(torch: Any) -> None:
-    """Gives an older torch the API.
+@dataclass(frozen=True)
+class Problem:
+    """Why torch has no API here, and the command that mends it."""
+
+    found: str
+    mend: str
+
+
+def provide(torch: Any) -> Problem | None:
+    """Gives an older torch the API, or says why that cannot be; then torch itself has to make the records.
 
     Raises:
-        UnsupportedTorchError: If this torch is too old, or the package that has the API for it is missing or broken.
+        UnsupportedTorchError: If this torch is too old for nntap.
     """
     if old(torch):
         raise UnsupportedTorchError(
@@ -43,20 +52,17 @@ def provide(torch: Any) -> None:
             f"{GET_TORCH}"
         )
     if hasattr(torch.Tensor, ATTRIBUTE):
-        return
-    needed = f"torch {torch.__version__} has no DLPack exchange API of its own (2.10 and later have)"
+        return None
+    none = f"torch {torch.__version__} has no DLPack exchange API of its own (2.10 and later have)"
     try:
         _load_package()
     except ModuleNotFoundError as error:
-        raise UnsupportedTorchError(
-            f"{needed}, and the package that has it cannot be imported ({error}): {GET_PACKAGE}"
-        ) from error
+        return Problem(f"{none}, and the package that has it cannot be imported ({error})", GET_PACKAGE)
     except Exception as error:  # a library that does not load, a package without one for this torch
-        raise UnsupportedTorchError(
-            f"{needed}, and {PACKAGE} has none that works with it ({error}): {GET_PACKAGE} or {GET_OWN}"
-        ) from error
+        return Problem(f"{none}, and {PACKAGE} has none that works with it ({error})", f"{GET_PACKAGE}, or {GET_OWN}")
     if not hasattr(torch.Tensor, ATTRIBUTE):
-        raise UnsupportedTorchError(f"{needed}, and {PACKAGE} is too old: {GET_PACKAGE}")
+        return Problem(f"{none}, and {PACKAGE} is too old", GET_PACKAGE)
+    return None
 
 
 def _load_package() -> None:
