@@ -186,6 +186,12 @@ def interpreters() -> dict[str, str]:
     }
 
 
+def torches(tag: str, asked: list[str] | None) -> list[str]:
+    """The releases to test a wheel with that tag with."""
+    available = [torch for torch, pythons in TORCHES.items() if int(tag.removeprefix("cp3")) in pythons]
+    return [available[0] if torch == "oldest" else torch for torch in asked] if asked else available
+
+
 def table(cells: list[Cell]) -> Table:
     out = Table(title="Wheels on every torch")
     for column in ("wheel", "torch", *STEPS):
@@ -200,7 +206,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheels", nargs="+", type=Path, metavar="WHEEL")
     parser.add_argument(
-        "--torch", nargs="+", metavar="VERSION", help=f"(default: those of {' '.join(TORCHES)} that the Python has)"
+        "--torch",
+        nargs="+",
+        metavar="VERSION",
+        help=f"or `oldest` (default: those of {' '.join(TORCHES)} that there are for the wheel's Python)",
     )
     parser.add_argument(
         "--tests", nargs="+", default=CORE_TESTS, metavar="FILE", help="of tests/ (default: the core's)"
@@ -216,8 +225,7 @@ def main() -> int:
         python = arguments.python or found.get(tag)
         if python is None:
             parser.error(f"{wheel.name}: there is no Python for {tag} here; found are {', '.join(found) or 'none'}")
-        minor = int(tag.removeprefix("cp3"))
-        for torch in arguments.torch or [torch for torch, pythons in TORCHES.items() if minor in pythons]:
+        for torch in torches(tag, arguments.torch):
             cells.append(test_cell(wheel.resolve(), python, torch, arguments.tests, console))
             console.print(tag, f"torch {torch}", cells[-1].steps, highlight=False)
             if arguments.json:
