@@ -182,11 +182,16 @@ Ref to_tensor(const std::shared_ptr<Record>& record) {
   managed.dl_tensor.dtype = record->dtype;
   managed.dl_tensor.shape = record->layout.shape.data();
   managed.dl_tensor.strides = record->layout.strides.data();
+  Ref tensor = to_tensor(&managed);
+  (void)made.release();
+  return tensor;
+}
+
+Ref to_tensor(DLManagedTensorVersioned* memory) {
+  NNTAP_CHECK(torch.api != nullptr, std::runtime_error, "this torch has no DLPack exchange API");
   void* tensor = nullptr;
   const OrdinaryTensors mode;
-  // On success torch owns the export; when it refuses it never calls the deleter, so it is still ours.
-  if (torch.api->managed_tensor_to_py_object_no_sync(&managed, &tensor) != 0) throw PythonErrorSet{};
-  (void)made.release();
+  if (torch.api->managed_tensor_to_py_object_no_sync(memory, &tensor) != 0) throw PythonErrorSet{};
   return Ref::steal(static_cast<PyObject*>(tensor));
 }
 

@@ -29,4 +29,7 @@ std::int64_t version(PyObject* tensor);
 /// A new torch tensor that views the record and keeps it alive. Its storage is exactly the record. Throws.
 Ref to_tensor(const std::shared_ptr<Record>& record);
 
+/// The same of any memory. torch owns it from then on; when it refuses, and this throws, it is still the caller's.
+Ref to_tensor(DLManagedTensorVersioned* memory);
+
 }  // namespace nntap::torch_seam

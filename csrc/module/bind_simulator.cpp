@@ -1,6 +1,9 @@
 #include <dlpack/dlpack.h>
 #include <pybind11/stl.h>
 
+#include <memory>
+
+#include "capture/torch_seam.hpp"
 #include "device/cuda/platform.hpp"
 #include "device/sim/active.hpp"
 #include "module/bind.hpp"
@@ -90,18 +93,14 @@ py::dict report() {
   return out;
 }
 
-// Whoever takes a capsule over renames it; one that nobody took gives its memory back.
-void drop_capsule(PyObject* capsule) {
-  if (PyCapsule_IsValid(capsule, "dltensor_versioned") == 0) return;
-  auto* managed = static_cast<DLManagedTensorVersioned*>(PyCapsule_GetPointer(capsule, "dltensor_versioned"));
-  managed->deleter(managed);
-}
-
 py::object allocate(Address stream, int device, std::size_t bytes) {
-  DLManagedTensorVersioned* made = nullptr;
-  model_work("allocate", [&](Simulator& sim) { made = sim.allocate(stream_at(stream), device, bytes); });
-  if (made == nullptr) return py::none();
-  return py::reinterpret_steal<py::object>(PyCapsule_New(made, "dltensor_versioned", drop_capsule));
+  const auto release = [](DLManagedTensorVersioned* memory) { memory->deleter(memory); };
+  std::unique_ptr<DLManagedTensorVersioned, decltype(release)> made(nullptr, release);
+  model_work("allocate", [&](Simulator& sim) { made.reset(sim.allocate(stream_at(stream), device, bytes)); });
+  if (!made) return py::none();
+  Ref tensor = torch_seam::to_tensor(made.get());
+  (void)made.release();
+  return py::reinterpret_steal<py::object>(tensor.release());
 }
 
 void use(bool simulated) { cuda::use_platform(simulated ? &platform() : nullptr); }
@@ -200,7 +199,7 @@ void bind_model(py::module_& m) {
       py::arg("stream"), py::arg("device"), py::arg("out"), py::arg("source"), py::arg("count"),
       "Enqueues a copy from host memory.");
   m.def("allocate", allocate, py::arg("stream"), py::arg("device"), py::arg("size"),
-        "Device memory for a stream, as a DLPack capsule of bytes; None: the device has no room.");
+        "Device memory for a stream, as a tensor of bytes; None: the device has no room.");
   m.def(
       "set_room", [](int device, std::size_t bytes) { Active()->set_room(device, bytes); }, py::arg("device"),
       py::arg("size"), "The most memory of a device that may be allocated at a time.");

@@ -9,7 +9,6 @@ from types import TracebackType
 from typing import Any, Literal
 
 import torch
-import torch.utils.dlpack
 
 from nntap import _core
 from nntap.core import Recorder as _connected  # noqa: F401  (connects the core to torch)
@@ -171,10 +170,9 @@ class Simulator:
         on = self._on(stream)
         if count == 0:
             return torch.empty(0, dtype=dtype)
-        capsule = _testing.allocate(on.handle, on.device, count * dtype.itemsize)
-        if capsule is None:
+        memory: torch.Tensor | None = _testing.allocate(on.handle, on.device, count * dtype.itemsize)
+        if memory is None:
             raise torch.OutOfMemoryError(f"device {on.device} has no room for {count} elements of {dtype}")
-        memory: torch.Tensor = torch.utils.dlpack.from_dlpack(capsule)
         self._heap.add(memory.data_ptr())
         return memory.view(dtype)
 
