@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contestants import BARE, CAPTURE, NNSIGHTS, ON_NNTAP
+from benchmarks.contestants import BARE, CAPTURE, NNSIGHTS, ON_NNTAP, SAVES
 from benchmarks.show import milliseconds, size, spread
 
 README = Path(__file__).parents[1] / "README.md"
@@ -38,25 +38,37 @@ def _machine_table(result: dict[str, Any]) -> str:
     lines = [
         f"{_machine(result)}:",
         "",
-        "| Recorded | Bytes | Bare forward | nnsight's cache adds | nntap adds | Part of nnsight's |",
-        "|---|---|---|---|---|---|",
+        "| Recorded | Bytes | Bare forward | Compared with | It adds | nntap adds | Part of it |",
+        "|---|---|---|---|---|---|---|",
     ]
     for case in _headlines(result):
         rows = {row["contestant"]: row for row in case["rows"] if "skipped" not in row}
-        for name, how in ((ON_NNTAP, "under nnsight"), (CAPTURE, "stand-alone")):
-            if name in rows and NNSIGHTS in rows:
-                lines.append(_line(case["title"], how, rows[BARE], rows[NNSIGHTS], rows[name]))
+        lines += [_line(case["title"], rows, *pair) for pair in _pairs(rows)]
     return "\n".join(lines)
 
 
-def _line(title: str, how: str, bare: Any, nnsights: Any, ours: Any) -> str:
+def _pairs(rows: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Who is compared with whom, and the ratio that says how it went."""
+    save = next((name for name in SAVES if name in rows), "")
+    for ours, theirs, ratio in (
+        (ON_NNTAP, NNSIGHTS, "of_nnsight"),
+        (CAPTURE, NNSIGHTS, "of_nnsight"),
+        (ON_NNTAP, save, "of_save"),
+    ):
+        if ours in rows and theirs in rows:
+            yield ours, theirs, ratio
+
+
+def _line(title: str, rows: dict[str, Any], ours: str, theirs: str, ratio: str) -> str:
+    how = "under nnsight" if ours == ON_NNTAP else "stand-alone"
     cells = [
         f"{title}, {how}",
-        size(ours["bytes_recorded"]),
-        milliseconds(bare["seconds"]["median"]),
-        milliseconds(nnsights["added"]["median"]),
-        milliseconds(ours["added"]["median"]),
-        spread(ours["of_nnsight"]),
+        size(rows[ours]["bytes_recorded"]),
+        milliseconds(rows[BARE]["seconds"]["median"]),
+        "nnsight's cache" if theirs == NNSIGHTS else f"`{theirs}` of each",
+        milliseconds(rows[theirs]["added"]["median"]),
+        milliseconds(rows[ours]["added"]["median"]),
+        spread(rows[ours][ratio]),
     ]
     return f"| {' | '.join(cells)} |"
 

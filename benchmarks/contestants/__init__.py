@@ -8,6 +8,7 @@ CAPTURE = "nntap.capture"
 ON_NNTAP = "tracer.cache() on nntap"
 NNSIGHTS = "tracer.cache() of nnsight"
 OURS = (CAPTURE, ON_NNTAP)
+SAVES = (".output.save()", ".output.cpu().save()")  # the second where something is moved or cast
 
 CONTESTANTS = (
     Contestant(BARE, plain.bare),
@@ -15,8 +16,8 @@ CONTESTANTS = (
     Contestant(ON_NNTAP, under_nnsight.cache_on_nntap, "nnsight"),
     Contestant(NNSIGHTS, under_nnsight.cache, "nnsight"),
     Contestant("an empty trace of nnsight", under_nnsight.nothing, "nnsight"),
-    Contestant(".output.save()", under_nnsight.save, "nnsight"),
-    Contestant(".output.cpu().save()", under_nnsight.save_moved, "nnsight"),
+    Contestant(SAVES[0], under_nnsight.save, "nnsight"),
+    Contestant(SAVES[1], under_nnsight.save_moved, "nnsight"),
     Contestant("hooks with .cpu()", plain.hooks_to_device),
     Contestant("hooks with a copy", plain.hooks_with_clone),
     Contestant("hooks with pinned copies", plain.hooks_with_pinned_copies),
@@ -33,6 +34,7 @@ __all__ = [
     "NNSIGHTS",
     "ON_NNTAP",
     "OURS",
+    "SAVES",
     "Contestant",
     "Location",
     "Records",

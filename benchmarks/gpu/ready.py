@@ -12,7 +12,7 @@ NEEDED = {
     "pytest": "pytest>=8",
     "pytest_timeout": "pytest-timeout>=2.3",
     "rich": "rich>=13",
-    "torch": "torch>=2.10",
+    "torch": "torch>=2.4",
     "transformers": "transformers>=4.57",
 }
 """What the tests and the benchmarks import, and what pip calls it."""

@@ -63,7 +63,7 @@ ADDED = {CAPTURE: 0.010, ON_NNTAP: 0.020, NNSIGHTS: 0.050}
 
 
 def make_result(added: dict[str, float] | None = None, **changes: Any) -> dict[str, Any]:
-    case = make_case(contestants=(BARE, CAPTURE, ON_NNTAP, NNSIGHTS, "TraceDict"))
+    case = make_case(contestants=(BARE, CAPTURE, ON_NNTAP, NNSIGHTS, "TraceDict", *(added or {})))
     known = {
         "schema": 1,
         "machine": MACHINE,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 from benchmarks.cases import CASES
+from benchmarks.contestants import SAVES
+from made_results import make_result
 
 from benchmarks import results, tables
 
@@ -21,8 +23,20 @@ def test_there_are_committed_results_with_every_headline_case():
 def test_a_line_is_the_figures_of_its_rows(result):
     lines = tables.headline([result]).splitlines()
     assert lines[0] == "A processor, one thread of torch 2.13.0, nnsight 0.8.1:"
-    assert "| what is recorded, under nnsight | 3.00 MiB | 100 ms | 50.1 ms | 20.1 ms | 0.40 (0.40 to 0.40) |" in lines
-    assert "| what is recorded, stand-alone | 3.00 MiB | 100 ms | 50.1 ms | 10.1 ms | 0.20 (0.20 to 0.20) |" in lines
+    bare = "3.00 MiB | 100 ms"
+    theirs = "nnsight's cache | 50.1 ms"
+    assert f"| what is recorded, under nnsight | {bare} | {theirs} | 20.1 ms | 0.40 (0.40 to 0.40) |" in lines
+    assert f"| what is recorded, stand-alone | {bare} | {theirs} | 10.1 ms | 0.20 (0.20 to 0.20) |" in lines
+
+
+@pytest.mark.parametrize(
+    ("added", "name"),
+    [({SAVES[0]: 0.040, SAVES[1]: 0.080}, SAVES[0]), ({SAVES[1]: 0.040}, SAVES[1])],
+)
+def test_a_line_compares_with_save_where_it_was_measured(added, name):
+    what = "what is recorded, under nnsight | 3.00 MiB | 100 ms"
+    lines = [line for line in tables.headline([make_result(added)]).splitlines() if "save()" in line]
+    assert lines == [f"| {what} | `{name}` of each | 40.1 ms | 20.1 ms | 0.50 (0.50 to 0.50) |"]
 
 
 def test_the_table_says_where_nothing_was_measured_on_a_gpu(result):
