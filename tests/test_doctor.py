@@ -138,9 +138,15 @@ def test_an_older_torch_without_the_package_it_needs_is_told(monkeypatch: pytest
     ("version", "status"), [("2.10.0", "ok"), ("2.4.0", "ok"), ("2.3.9", "broken"), ("3.0", "ok"), ("odd", "broken")]
 )
 def test_the_version_of_torch_is_compared_by_number(version: str, status: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(__version__=version))
+    torch_of(version, monkeypatch)
     (check,) = doctor._torch()
     assert check.status == status
+
+
+def test_a_torch_with_an_exchange_api_is_new_enough_whatever_it_calls_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch_of("odd", monkeypatch)
+    setattr(sys.modules["torch"].Tensor, exchange.ATTRIBUTE, None)
+    assert doctor._torch()[0].status == doctor._exchange_api()[0].status == "ok"
 
 
 def test_a_torch_that_cannot_be_imported_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,8 +79,14 @@ def test_the_supported_versions_are_those_the_code_names():
     assert f"Supported: nnsight {SUPPORTED}." in README.read_text()
 
 
-def test_the_part_of_nnsights_time_is_what_the_committed_results_give():
+def test_the_parts_of_others_times_are_what_the_committed_results_give():
     cases = [case for result in results.committed() for case in result["cases"] if case["headline"]]
-    rows = [row for case in cases for row in case["rows"] if row["contestant"] in (CAPTURE, ON_NNTAP)]
-    parts = [row["of_nnsight"]["median"] for row in rows]
-    assert f"{min(parts):.1f} to {max(parts):.1f} of the time that nnsight's own cache adds" in README.read_text()
+
+    def parts(ratio: str, *contestants: str) -> str:
+        rows = [row for case in cases for row in case["rows"] if row["contestant"] in contestants]
+        found = [row[ratio]["median"] for row in rows if row[ratio] is not None]
+        return f"{min(found):.1f} to {max(found):.1f}"
+
+    readme = " ".join(README.read_text().split())
+    assert f"{parts('of_nnsight', CAPTURE, ON_NNTAP)} of the time that nnsight's own cache adds" in readme
+    assert f"{parts('of_save', ON_NNTAP)} of what saving each output with `.save()` adds" in readme

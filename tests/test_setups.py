@@ -37,7 +37,7 @@ def test_without_torch_the_error_names_the_command(use):
 
 @pytest.mark.parametrize("use", USES)
 def test_with_a_torch_that_is_too_old_the_error_names_it_and_the_command(use, tmp_path):
-    (tmp_path / "torch.py").write_text("__version__ = '2.3.1'\n")
+    (tmp_path / "torch.py").write_text("__version__ = '2.3.1'\nclass Tensor: pass\n")
     said = last_line(f"import sys; sys.path.insert(0, sys.argv[1]); import nntap; nntap.{use}", str(tmp_path))
     assert said == (
         "nntap.errors.UnsupportedTorchError: torch 2.3.1 is too old; nntap needs torch 2.4 or later: "

@@ -25,7 +25,7 @@ def version_of(torch: Any) -> tuple[int, int]:
 
 def old(torch: Any) -> bool:
     """Whether nntap cannot work with this torch, whatever is installed beside it."""
-    return version_of(torch) < OLDEST_TORCH
+    return not hasattr(torch.Tensor, ATTRIBUTE) and version_of(torch) < OLDEST_TORCH
 
 
 def has_own(torch: Any) -> bool:
