@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import sys
 import threading
@@ -38,8 +39,11 @@ def _force_eager() -> Any:
 
 @contextlib.contextmanager
 def _no_frames() -> Iterator[None]:
-    """The same for torch 2.4 and 2.5: the function by which compiled code asks for frames to compile asks for none."""
-    eval_frame = sys.modules["torch._dynamo.eval_frame"]
+    """The same for torch 2.4 and 2.5: the function by which compiled code asks for frames to compile asks for none.
+
+    It is none of torch's interface, but these releases will not change it any more.
+    """
+    eval_frame: Any = importlib.import_module("torch._dynamo.eval_frame")
     name = "_maybe_set_eval_frame" if hasattr(eval_frame, "_maybe_set_eval_frame") else "set_eval_frame"
     own = getattr(eval_frame, name)
     setattr(eval_frame, name, lambda callback: own(None if callable(callback) else callback))
