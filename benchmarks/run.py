@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks import machine, peaks
 from benchmarks.cases import Case
-from benchmarks.contestants import BARE, CAPTURE, CONTESTANTS, NNSIGHTS, OURS, SAVES
+from benchmarks.contestants import BARE, CAPTURE, CONTESTANTS, NNSIGHTS, OURS, save_among
 from benchmarks.timer import Spread, added, ratio_of_added
 from benchmarks.worker import PROGRESS, Settings, floor_of
 
@@ -130,7 +130,7 @@ def _row(name: str, seconds: dict[str, list[float]], first: dict[str, Any], curv
     return row | {
         "added": asdict(more),
         "of_nnsight": _ratio(seconds, name, NNSIGHTS),
-        "of_save": _ratio(seconds, name, next((save for save in SAVES if save in seconds), name)),
+        "of_save": _ratio(seconds, name, save_among(seconds)),
         "nntap_of_it": _ratio(seconds, CAPTURE, name),
         **{key: audited[key] for key in ("right", "wrong", "missing", "bytes_recorded", "bytes_moved")},
         "bytes_a_second": audited["bytes_moved"] / more.median if audited["bytes_moved"] and more.low > 0 else None,

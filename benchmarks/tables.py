@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contestants import BARE, CAPTURE, NNSIGHTS, ON_NNTAP, SAVES
+from benchmarks.contestants import BARE, CAPTURE, NNSIGHTS, ON_NNTAP, save_among
 from benchmarks.show import milliseconds, size, spread
 
 README = Path(__file__).parents[1] / "README.md"
@@ -49,11 +49,10 @@ def _machine_table(result: dict[str, Any]) -> str:
 
 def _pairs(rows: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Who is compared with whom, and the ratio that says how it went."""
-    save = next((name for name in SAVES if name in rows), "")
     for ours, theirs, ratio in (
         (ON_NNTAP, NNSIGHTS, "of_nnsight"),
         (CAPTURE, NNSIGHTS, "of_nnsight"),
-        (ON_NNTAP, save, "of_save"),
+        (ON_NNTAP, save_among(rows), "of_save"),
     ):
         if ours in rows and theirs in rows:
             yield ours, theirs, ratio

@@ -29,9 +29,9 @@ USES = ["capture", "install()", "Cache"]
 
 
 @pytest.mark.parametrize("use", USES)
-def test_without_torch_the_error_names_the_command(use):
+def test_without_torch_the_error_names_the_version_and_the_command(use):
     said = last_line(f"import sys; sys.modules['torch'] = None; import nntap; nntap.{use}")
-    assert said.startswith("nntap.errors.UnsupportedTorchError: nntap needs torch, and importing it failed")
+    assert said.startswith("nntap.errors.UnsupportedTorchError: nntap needs torch 2.4 or later")
     assert said.endswith("pip install torch")
 
 
@@ -45,6 +45,7 @@ def test_with_a_torch_that_is_too_old_the_error_names_it_and_the_command(use, tm
     )
 
 
+WITHOUT_API = f"torch.Tensor.{exchange.ATTRIBUTE} = None; del torch.Tensor.{exchange.ATTRIBUTE}"
 GET_PACKAGE = "pip install --upgrade torch-c-dlpack-ext"
 
 
@@ -65,8 +66,7 @@ def test_without_an_exchange_api_torch_makes_the_records_and_it_is_said(package,
         sys.path.insert(0, sys.argv[1])
         {"" if package is not None else "sys.modules['torch_c_dlpack_ext'] = None"}
         import torch
-        if hasattr(torch.Tensor, "{exchange.ATTRIBUTE}"):
-            del torch.Tensor.{exchange.ATTRIBUTE}
+        {WITHOUT_API}
         torch.__version__ = "2.9.1"
         import nntap
         with warnings.catch_warnings(record=True) as said:
@@ -99,8 +99,7 @@ def test_the_package_for_older_torch_is_loaded_without_starting_the_driver(tmp_p
         sys.path.insert(0, sys.argv[1])
         import torch
         from nntap import exchange
-        if hasattr(torch.Tensor, "{exchange.ATTRIBUTE}"):
-            del torch.Tensor.{exchange.ATTRIBUTE}
+        {WITHOUT_API}
         for before in (None, "0"):
             if before is not None:
                 os.environ["PYTORCH_NVML_BASED_CUDA_CHECK"] = before

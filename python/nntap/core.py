@@ -5,7 +5,7 @@ from __future__ import annotations
 import atexit
 import warnings
 
-from nntap.errors import CudaError, HostMemoryError, UnsupportedTorchError
+from nntap.errors import OLDEST_TORCH, CudaError, HostMemoryError, UnsupportedTorchError
 from nntap.exchange import provide
 
 
@@ -14,7 +14,7 @@ def _connect() -> None:
         import torch
     except ImportError as error:
         raise UnsupportedTorchError(
-            f"nntap needs torch, and importing it failed ({error}): pip install torch"
+            f"nntap needs torch {OLDEST_TORCH} or later, and importing torch failed ({error}): pip install torch"
         ) from error
     problem = provide(torch)
     if problem is not None:

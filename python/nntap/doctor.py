@@ -108,7 +108,7 @@ def _import_torch() -> Any:
 
 
 def _torch() -> list[Check]:
-    needed = f"{'.'.join(map(str, OLDEST_TORCH))} or later is needed"
+    needed = f"{OLDEST_TORCH} or later is needed"
     try:
         torch = _import_torch()
     except ModuleNotFoundError as error:
@@ -123,9 +123,13 @@ def _torch() -> list[Check]:
     return [Check("torch", "ok", version, needed=True)]
 
 
+def _torch_works() -> bool:
+    return all(check.status == "ok" for check in _torch())
+
+
 def _exchange_api() -> list[Check]:
     name = "DLPack exchange API"
-    if any(check.status != "ok" for check in _torch()):
+    if not _torch_works():
         return [Check(name, "missing", "not tried: it needs torch", "mend torch first")]
     torch = _import_torch()
     problem = exchange.provide(torch)
@@ -158,7 +162,7 @@ def _core() -> list[Check]:
 
 def _capture() -> list[Check]:
     """A real capture, compared with what the module gave back."""
-    if any(check.status != "ok" for check in _torch()):
+    if not _torch_works():
         return [Check("capture", "broken", "not tried: it needs torch", "mend torch first", needed=True)]
     import nntap
 
@@ -272,7 +276,7 @@ def _nnsight() -> list[Check]:
 
 def _transformers() -> list[Check]:
     (check,) = checks = _package("transformers", "the demo's models")
-    if check.status != "ok" or any(check.status != "ok" for check in _torch()):
+    if check.status != "ok" or not _torch_works():
         return checks
     utils = importlib.import_module("transformers.utils")
     if utils.is_torch_available():
@@ -300,7 +304,7 @@ def _weights() -> list[Check]:
     try:
         from nntap.demo.extras import INSTALL, WEIGHTS_PACKAGE, weights_folder
     except ImportError:
-        if _torch()[0].status == "ok":
+        if _torch_works():
             raise
         return [Check("demo weights", "missing", "not tried: the demo needs torch", "mend torch first")]
 

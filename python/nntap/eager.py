@@ -32,8 +32,8 @@ def run_eagerly(capture: object) -> None:
 def _force_eager() -> Any:
     if hasattr(torch.compiler, "set_stance"):  # from torch 2.6 on
         return torch.compiler.set_stance("force_eager")
-    stance = contextlib.ExitStack()
-    stance.enter_context(_no_frames())
+    stance = _no_frames()
+    stance.__enter__()
     return stance
 
 

@@ -6,8 +6,8 @@ import sys
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
-OLDEST_TORCH = (2, 4)
-GET_TORCH = 'pip install --upgrade "torch>={}.{}"'.format(*OLDEST_TORCH)
+OLDEST_TORCH = "2.4"
+GET_TORCH = f'pip install --upgrade "torch>={OLDEST_TORCH}"'
 GET_NNTAP = "pip install --force-reinstall --no-deps nntap"
 
 

@@ -13,23 +13,27 @@ from nntap.errors import GET_TORCH, OLDEST_TORCH, UnsupportedTorchError
 ATTRIBUTE = "__dlpack_c_exchange_api__"
 PACKAGE = "torch-c-dlpack-ext"
 GET_PACKAGE = f"pip install --upgrade {PACKAGE}"
-OLDEST_WITH_OWN = (2, 10)
-GET_OWN = 'pip install --upgrade "torch>={}.{}"'.format(*OLDEST_WITH_OWN)
+OLDEST_WITH_OWN = "2.10"
+GET_OWN = f'pip install --upgrade "torch>={OLDEST_WITH_OWN}"'
 
 
 def version_of(torch: Any) -> tuple[int, int]:
     """The first two numbers of torch's version; (0, 0) where it has none."""
-    numbers = re.match(r"(\d+)\.(\d+)", str(torch.__version__))
-    return (int(numbers[1]), int(numbers[2])) if numbers else (0, 0)
+    return _numbers(str(torch.__version__))
+
+
+def _numbers(version: str) -> tuple[int, int]:
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
 
 
 def old(torch: Any) -> bool:
     """Whether nntap cannot work with this torch, whatever is installed beside it."""
-    return not hasattr(torch.Tensor, ATTRIBUTE) and version_of(torch) < OLDEST_TORCH
+    return not hasattr(torch.Tensor, ATTRIBUTE) and version_of(torch) < _numbers(OLDEST_TORCH)
 
 
 def has_own(torch: Any) -> bool:
-    return version_of(torch) >= OLDEST_WITH_OWN
+    return version_of(torch) >= _numbers(OLDEST_WITH_OWN)
 
 
 @dataclass(frozen=True)
@@ -48,12 +52,11 @@ def provide(torch: Any) -> Problem | None:
     """
     if old(torch):
         raise UnsupportedTorchError(
-            f"torch {torch.__version__} is too old; nntap needs torch {'.'.join(map(str, OLDEST_TORCH))} or later: "
-            f"{GET_TORCH}"
+            f"torch {torch.__version__} is too old; nntap needs torch {OLDEST_TORCH} or later: {GET_TORCH}"
         )
     if hasattr(torch.Tensor, ATTRIBUTE):
         return None
-    none = f"torch {torch.__version__} has no DLPack exchange API of its own (2.10 and later have)"
+    none = f"torch {torch.__version__} has no DLPack exchange API of its own ({OLDEST_WITH_OWN} and later have)"
     try:
         _load_package()
     except ModuleNotFoundError as error:

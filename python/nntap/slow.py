@@ -42,8 +42,7 @@ def slow_snapshot(
     return snapshot
 
 
-# Integers of 1 to 7 bits, a byte each, that torch has no operations for.
-# Types whose own copy some releases of torch do not have.
+# Types that torch, or some release of it, cannot copy as they are: integers of 1 to 7 bits, a byte each, and float4.
 _AS_BYTES = {f"torch.{kind}{bits}" for kind in ("int", "uint") for bits in range(1, 8)} | {"torch.float4_e2m1fn_x2"}
 
 
