@@ -44,6 +44,7 @@ CORE_TESTS = [
     "test_cache.py",
     "test_cache_copies.py",
     "test_capture.py",
+    "test_capture_threads.py",
     "test_casts.py",
     "test_compile.py",
     "test_doctor.py",
@@ -56,6 +57,8 @@ CORE_TESTS = [
     "test_show.py",
     "test_slow_path.py",
     "test_snapshot.py",
+    "test_user_hooks.py",
+    "test_visits.py",
 ]
 TEST_PACKAGES = ["hypothesis", "numpy", "pytest", "pytest-timeout"]
 LINES_SHOWN = 40
