@@ -3,6 +3,7 @@
 #include <pthread.h>
 
 #include <algorithm>
+#include <new>
 
 #include "copy/pages.hpp"
 #include "support/error.hpp"
@@ -20,6 +21,12 @@ constexpr std::size_t kTouchStep = std::size_t{4} << 20;
 std::size_t round_up(std::size_t bytes, std::size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
 bool is_small(std::size_t size) { return size < kSmall; }
+
+// Room for that many elements, so that adding one of them cannot fail.
+template <typename Element>
+void make_room(std::vector<Element>& elements, std::size_t count) {
+  if (elements.capacity() < count) elements.reserve(std::max(count, 2 * elements.capacity()));
+}
 
 class PageableSource final : public SlabSource {
  public:
@@ -43,6 +50,7 @@ struct Block::Slab {
   std::size_t top = 0;
   std::size_t touched = 0;
   std::size_t used = 0;
+  std::size_t leased = 0;                               // blocks
   std::vector<std::pair<char*, std::size_t>> returned;  // not yet free ranges; see settle_returned()
 };
 
@@ -69,6 +77,7 @@ void Block::recycle() noexcept {
 Block Block::split(std::size_t bytes) {
   const std::size_t size = std::min(size_, HostPool::held_for(bytes));
   if (size == size_) return std::move(*this);
+  slab_->home->expect_one_more(*slab_);
   Block first(slab_, data_, size);
   data_ += size;
   size_ -= size;
@@ -113,15 +122,27 @@ Block HostPool::acquire(std::size_t bytes) {
   std::unique_lock<std::mutex> lock(mutex_);
   for (;;) {
     Block found = find(size);
-    if (found.data() != nullptr) return found;
-    if (!grow(size, lock, true)) return find_among_others(size);
+    if (found.data() == nullptr) {
+      if (grow(size, lock, true) != nullptr) continue;
+      found = find_among_others(size);
+      if (found.data() == nullptr) return found;
+    }
+    const Untouched pages = untouched_in(found);
+    lock.unlock();
+    if (pages.bytes > 0) touch_pages(pages.begin, pages.bytes);
+    return found;
   }
 }
 
 Block HostPool::acquire_without_growth(std::size_t bytes) {
   if (bytes > kMostBytes) return {};
-  std::lock_guard<std::mutex> lock(mutex_);
-  return find(held_for(bytes));
+  std::unique_lock<std::mutex> lock(mutex_);
+  Block found = find(held_for(bytes));
+  if (found.data() == nullptr) return found;
+  const Untouched pages = untouched_in(found);
+  lock.unlock();
+  if (pages.bytes > 0) touch_pages(pages.begin, pages.bytes);
+  return found;
 }
 
 bool HostPool::reserve(std::size_t bytes) {
@@ -131,24 +152,23 @@ bool HostPool::reserve(std::size_t bytes) {
     for (const auto& slab : slabs_) sum += slab->used == 0 ? slab->size : 0;
     return sum;
   };
-  const std::size_t before = slabs_.size();
+  std::vector<const Slab*> added;
   const auto refused = [&] {
-    const auto added = remove_empty_slabs(before);
+    const auto removed = remove_empty_slabs(&added);
     lock.unlock();
-    unmap(added);
+    unmap(removed);
     return false;
   };
   if (bytes > kMostBytes) return false;
   while (empty() < bytes) {
     const std::size_t missing = bytes - empty();
     if (missing > memory_to_be_had()) return refused();
-    if (!grow(std::min(missing, source_.most_at_once()), lock, false)) return refused();
+    added.push_back(grow(std::min(missing, source_.most_at_once()), lock, false));
+    if (added.back() == nullptr) return refused();
   }
-  std::size_t touched = 0;
-  for (const auto& slab : slabs_) {
-    if (slab->used > 0 || touched >= bytes) continue;
-    touch_up_to(*slab, std::min(slab->size, round_up(bytes - touched, kTouchStep)));
-    touched += slab->size;
+  while (touch_a_step(bytes)) {
+    lock.unlock();
+    lock.lock();  // others are let in between
   }
   return true;
 }
@@ -178,19 +198,53 @@ char* HostPool::cut(Slab& slab, std::size_t size) {
 }
 
 Block HostPool::lease(Slab& slab, char* data, std::size_t size) {
-  const auto end = static_cast<std::size_t>(data + size - slab.base);
-  touch_up_to(slab, std::min(slab.size, round_up(end, kTouchStep)));
+  expect_return(slab);
   slab.used += size;
   stats_.used_bytes += size;
   stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.used_bytes);
   return Block(&slab, data, size);
 }
 
-void HostPool::touch_up_to(Slab& slab, std::size_t end) {
-  if (end <= slab.touched) return;
-  touch_pages(slab.base + slab.touched, end - slab.touched);
-  stats_.touched_bytes += end - slab.touched;
-  slab.touched = end;
+// Counts one more block, and makes room for it where it will come back to.
+void HostPool::expect_return(Slab& slab) {
+  make_room(slab.returned, slab.returned.size() + slab.leased + 1);
+  if (quarantine_) make_room(quarantined_, leased_ + 1);
+  ++slab.leased;
+  ++leased_;
+}
+
+void HostPool::expect_one_more(Slab& slab) {
+  std::lock_guard<std::mutex> lock(mutex_);
+  expect_return(slab);
+}
+
+HostPool::Untouched HostPool::untouched_in(const Block& block) {
+  Slab& slab = *block.slab_;
+  const std::size_t from = slab.touched;
+  const auto end = static_cast<std::size_t>(block.data_ + block.size_ - slab.base);
+  if (end <= from) return {};
+  slab.touched = std::min(slab.size, round_up(end, kTouchStep));
+  stats_.touched_bytes += slab.touched - from;
+  return {slab.base + from, slab.touched - from};
+}
+
+// Some more pages of the first `bytes` in slabs without records. False when all exist.
+bool HostPool::touch_a_step(std::size_t bytes) {
+  std::size_t before = 0;
+  for (const auto& slab : slabs_) {
+    if (slab->used > 0) continue;
+    if (before >= bytes) break;
+    const std::size_t end = std::min(slab->size, round_up(bytes - before, kTouchStep));
+    if (slab->touched < end) {
+      const std::size_t step = std::min(kTouchStep, end - slab->touched);
+      touch_pages(slab->base + slab->touched, step);
+      slab->touched += step;
+      stats_.touched_bytes += step;
+      return true;
+    }
+    before += slab->size;
+  }
+  return false;
 }
 
 void HostPool::give_back(Slab* slab, char* data, std::size_t size, bool clean) noexcept {
@@ -215,7 +269,9 @@ std::vector<Block> HostPool::take_returned() {
   return blocks;
 }
 
-void HostPool::free_block(Slab* slab, char* data, std::size_t size) {
+void HostPool::free_block(Slab* slab, char* data, std::size_t size) noexcept {
+  --slab->leased;
+  --leased_;
   slab->used -= size;
   stats_.used_bytes -= size;
   if (slab->used == 0) {
@@ -245,33 +301,38 @@ HostPool::Slab* HostPool::take_empty_slab(std::size_t size) {
   return best;
 }
 
-bool HostPool::grow(std::size_t size, std::unique_lock<std::mutex>& lock, bool may_drop) {
+// The new slab, or null.
+const HostPool::Slab* HostPool::grow(std::size_t size, std::unique_lock<std::mutex>& lock, bool may_drop) {
   const std::size_t bytes = std::max(kSlabBytes, round_up(size, kHugePage));
   const auto over = [&] { return stats_.limit_bytes != 0 && stats_.reserved_bytes + bytes > stats_.limit_bytes; };
+  auto slab = std::make_unique<Slab>();
+  make_room(slabs_, slabs_.size() + growing_ + 1);
   std::vector<std::unique_ptr<Slab>> dropped;
   if (over() && may_drop) dropped = remove_empty_slabs();
   const bool allowed = !over();
-  if (allowed) stats_.reserved_bytes += bytes;  // so that threads growing at once stay below the limit together
+  if (allowed) {
+    stats_.reserved_bytes += bytes;  // so that threads growing at once stay below the limit together
+    ++growing_;
+  }
   lock.unlock();
   unmap(dropped);
   char* base = allowed ? source_.map(bytes) : nullptr;
   lock.lock();
-  if (base != nullptr) {
-    adopt(base, bytes);
-  } else if (allowed) {
-    stats_.reserved_bytes -= bytes;
-  }
-  return base != nullptr;
+  if (!allowed) return nullptr;
+  --growing_;
+  if (base != nullptr) return adopt(std::move(slab), base, bytes);
+  stats_.reserved_bytes -= bytes;
+  return nullptr;
 }
 
-void HostPool::adopt(char* base, std::size_t bytes) {
-  auto slab = std::make_unique<Slab>();
+const HostPool::Slab* HostPool::adopt(std::unique_ptr<Slab> slab, char* base, std::size_t bytes) noexcept {
   slab->home = this;
   slab->base = base;
   slab->size = bytes;
   slab->touched = source_.maps_touched() ? bytes : 0;
   stats_.touched_bytes += slab->touched;
   slabs_.push_back(std::move(slab));
+  return slabs_.back().get();
 }
 
 // What is left at the end of the current slab becomes a free range, like any other hole.
@@ -365,10 +426,15 @@ std::size_t HostPool::trim() {
   return freed;
 }
 
-std::vector<std::unique_ptr<Block::Slab>> HostPool::remove_empty_slabs(std::size_t first) {
+// Of those in `among`, where it is given.
+std::vector<std::unique_ptr<Block::Slab>> HostPool::remove_empty_slabs(const std::vector<const Slab*>* among) {
+  const auto stays = [&](const auto& slab) {
+    const bool meant = among == nullptr || std::find(among->begin(), among->end(), slab.get()) != among->end();
+    return slab->used != 0 || !meant;
+  };
+  const auto keep = std::partition(slabs_.begin(), slabs_.end(), stays);
   std::vector<std::unique_ptr<Slab>> removed;
-  const auto from = slabs_.begin() + static_cast<std::ptrdiff_t>(std::min(first, slabs_.size()));
-  const auto keep = std::partition(from, slabs_.end(), [](const auto& s) { return s->used != 0; });
+  removed.reserve(static_cast<std::size_t>(slabs_.end() - keep));
   for (auto slab = keep; slab != slabs_.end(); ++slab) {
     for (Slab*& current : current_) current = slab->get() == current ? nullptr : current;
     stats_.touched_bytes -= (*slab)->touched;

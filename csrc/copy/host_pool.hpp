@@ -35,6 +35,9 @@ class Block {
   /// Its first `bytes`, rounded up to the alignment, as a block of their own; this one keeps the rest.
   Block split(std::size_t bytes);
 
+  /// Never gives it back: a device that is lost may still be at it.
+  void abandon() noexcept { slab_ = nullptr; }
+
   /// Returns it as memory that no device has touched, which need not wait for one.
   void recycle() noexcept;
 
@@ -78,9 +81,9 @@ class SlabSource {
 
 /// Pools are never destroyed: a record may outlive the interpreter.
 ///
-/// One mutex guards everything; nothing is called with it held but the kernel, for touching pages. Slabs are only given
-/// back by trim(), or under a limit that they stand in the way of. Around fork() the mutex is held, so that a child
-/// finds a whole pool, with its own copy of every record.
+/// One mutex guards everything; nothing slow is done with it held, so that a thread which drops a record with the GIL
+/// held never waits for pages. Slabs are only given back by trim(), or under a limit that they stand in the way of.
+/// Around fork() the mutex is held, so that a child finds a whole pool, with its own copy of every record.
 class HostPool {
  public:
   static constexpr std::size_t kSlabBytes = std::size_t{32} << 20;
@@ -98,7 +101,8 @@ class HostPool {
   /// The pool of pageable memory.
   static HostPool& instance();
 
-  /// A block of `bytes`, or an empty one (data() null) when the limit is reached or the system has no memory.
+  /// A block of `bytes`, or an empty one (data() null) when the limit is reached or the system has no memory. Throws
+  /// std::bad_alloc, as do all that lease, split or add; nothing that gives back does.
   Block acquire(std::size_t bytes);
 
   /// The same from the slabs that are there.
@@ -130,23 +134,32 @@ class HostPool {
   friend class Block;
 
   void keep_whole_around_fork();
+  void expect_one_more(Slab& slab);
   void give_back(Slab* slab, char* data, std::size_t size, bool clean) noexcept;
   void unmap(const std::vector<std::unique_ptr<Slab>>& slabs) noexcept;
+
+  // Pages of a block that nobody has touched yet. Touched without the mutex, while the block is leased.
+  struct Untouched {
+    char* begin = nullptr;
+    std::size_t bytes = 0;
+  };
 
   // All of these with mutex_ held. grow() drops it while the source works.
   Block find(std::size_t size);
   Block find_among_others(std::size_t size);
   char* cut(Slab& slab, std::size_t size);
   Block lease(Slab& slab, char* data, std::size_t size);
-  void touch_up_to(Slab& slab, std::size_t end);
+  void expect_return(Slab& slab);
+  Untouched untouched_in(const Block& block);
+  bool touch_a_step(std::size_t bytes);
   bool fits(const Slab* slab, std::size_t size) const;
   Slab* take_empty_slab(std::size_t size);
-  bool grow(std::size_t size, std::unique_lock<std::mutex>& lock, bool may_drop);
-  void adopt(char* base, std::size_t bytes);
-  std::vector<std::unique_ptr<Slab>> remove_empty_slabs(std::size_t first = 0);
+  const Slab* grow(std::size_t size, std::unique_lock<std::mutex>& lock, bool may_drop);
+  const Slab* adopt(std::unique_ptr<Slab> slab, char* base, std::size_t bytes) noexcept;
+  std::vector<std::unique_ptr<Slab>> remove_empty_slabs(const std::vector<const Slab*>* among = nullptr);
   void retire(Slab*& current);
   bool is_current(const Slab* slab) const { return slab == current_[0] || slab == current_[1]; }
-  void free_block(Slab* slab, char* data, std::size_t size);
+  void free_block(Slab* slab, char* data, std::size_t size) noexcept;
   void settle_returned();
   void add_range(Slab& slab, char* begin, std::size_t size);
   void drop_range(std::map<char*, std::pair<Slab*, std::size_t>>::iterator range);
@@ -159,6 +172,7 @@ class HostPool {
   std::condition_variable returned_;
   std::uint64_t returns_ = 0;
   std::vector<std::unique_ptr<Slab>> slabs_;
+  std::size_t growing_ = 0;                // slabs that the source is being asked for; slabs_ has room for them
   Slab* current_[2] = {nullptr, nullptr};  // blocks are cut from their ends: of large records, of small ones
   // Free ranges of slabs that also hold records, by address (to merge neighbours) and by size (to find a fit).
   std::map<char*, std::pair<Slab*, std::size_t>> ranges_;
@@ -170,6 +184,7 @@ class HostPool {
     std::size_t size;
   };
   std::vector<Returned> quarantined_;  // come back, and not yet taken by take_returned()
+  std::size_t leased_ = 0;             // blocks; quarantined_ has room for all of them
   HostPoolStats stats_;
 };
 

@@ -11,6 +11,8 @@ std::shared_ptr<EventT> EventPool::take() {
     if (!free_.empty()) {
       event = free_.back();
       free_.pop_back();
+    } else {
+      free_.reserve(++created_);
     }
   }
   if (event == nullptr) check(driver_, "cuEventCreate", driver_.event_create(&event, kEventDisableTiming));

@@ -16,7 +16,7 @@ class EventPool : public std::enable_shared_from_this<EventPool> {
   /// An event of its own. The context must be current. Throws CudaError.
   std::shared_ptr<EventT> take();
 
-  /// Destroys the free events, and from now on every one that comes back. The context must be current.
+  /// Destroys the free events; those that come back later end with the context. The context must be current.
   void close() noexcept;
 
  private:
@@ -24,7 +24,8 @@ class EventPool : public std::enable_shared_from_this<EventPool> {
 
   const Driver& driver_;
   std::mutex mutex_;
-  std::vector<Event> free_;
+  std::vector<Event> free_;  // has room for all
+  std::size_t created_ = 0;
   bool closed_ = false;
 };
 

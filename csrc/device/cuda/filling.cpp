@@ -6,10 +6,8 @@
 
 namespace nntap::cuda {
 
-Filling::Filling(std::unique_ptr<Chunk> chunk, Stream stream, std::shared_ptr<Transfer> transfer, Block region,
-                 bool staged)
-    : chunk_(std::move(chunk)),
-      stream_(stream),
+Filling::Filling(Stream stream, std::shared_ptr<Transfer> transfer, Block region, bool staged)
+    : stream_(stream),
       transfer_(std::move(transfer)),
       region_(std::move(region)),
       staged_(staged),
@@ -39,7 +37,7 @@ char* Filling::add_piece(const std::shared_ptr<Record>& record, std::size_t offs
   } else {
     host_ = to;
   }
-  transfer_->follow(std::move(record->landing));
+  transfer_->follow(std::static_pointer_cast<Transfer>(std::move(record->landing)));
   record->landing = transfer_;
   if (keeps(Edge::open_chunk_holds_records)) records_.push_back(record);
   used_ = bytes;

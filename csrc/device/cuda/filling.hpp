@@ -25,7 +25,8 @@ struct Part {
 /// records have pageable memory of their own.
 class Filling {
  public:
-  Filling(std::unique_ptr<Chunk> chunk, Stream stream, std::shared_ptr<Transfer> transfer, Block region, bool staged);
+  /// The chunk is put into it afterwards: once it is taken nothing may fail that would free it.
+  Filling(Stream stream, std::shared_ptr<Transfer> transfer, Block region, bool staged);
 
   std::size_t room() const { return chunk_->bytes - used_; }
   bool empty() const { return used_ == 0; }

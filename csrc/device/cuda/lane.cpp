@@ -1,6 +1,7 @@
 #include "device/cuda/lane.hpp"
 
 #include <algorithm>
+#include <list>
 #include <numeric>
 
 #include "copy/dtype.hpp"
@@ -68,20 +69,11 @@ Lane::Lane(const Platform& platform, int device)
 Lane::~Lane() { close(); }
 
 void Lane::drain() noexcept {
-  std::string error;
-  try {
-    flush();
-  } catch (const CudaError& failure) {
-    error = failure.what();
-  }
+  flush_or_fail();
   if (keeps(Edge::close_drains_staging)) Staging::instance().drain();
   std::unique_lock<std::mutex> lock(mutex_);
   closed_ = true;
   changed_.wait(lock, [&] { return waiters_ == 0; });
-  for (const auto& filling : fillings_) {  // those that flush() left after an error
-    filling->transfer_->state_ = Transfer::State::kFailed;
-    filling->transfer_->error_ = error;
-  }
   bool drained = true;
   if (side_ != nullptr && keeps(Edge::close_drains)) {
     const LastScope scope(driver_, context_);
@@ -90,11 +82,22 @@ void Lane::drain() noexcept {
   for (const auto& known : on_the_way_) {
     const auto transfer = known.lock();
     if (transfer == nullptr || transfer->state_ != Transfer::State::kOnTheWay) continue;
-    transfer->state_ = drained ? Transfer::State::kLanded : Transfer::State::kFailed;
-    transfer->error_ = "the device was released before the copy landed";
-    transfer->landed_.reset();
+    drained ? transfer->land() : transfer->fail("the device was released before the copy landed");
   }
   on_the_way_.clear();
+}
+
+void Lane::flush_or_fail() noexcept {
+  try {
+    flush();
+  } catch (const std::exception& error) {
+    fail_all_open(error.what());
+  }
+}
+
+void Lane::fail_all_open(const char* why) noexcept {
+  std::lock_guard<std::mutex> lock(mutex_);
+  for (const auto& filling : fillings_) filling->transfer_->fail(why);
 }
 
 void Lane::close() noexcept {
@@ -184,7 +187,7 @@ bool Lane::place_large(Pending& item, Batch& batch) {
               static_cast<std::int64_t>(bytes / element));
     try {
       close_filling(item.stream, batch);
-    } catch (const CudaError& error) {  // nothing else may be put behind a piece
+    } catch (const std::exception& error) {  // nothing else may be put behind a piece
       if (filling_on(item.stream) == &filling) abandon(*take(filling), error.what());
       throw;
     }
@@ -218,16 +221,17 @@ void Lane::close_filling(Stream stream, Batch& batch) {
 }
 
 Filling& Lane::open_filling(Stream stream, Block region, bool staged) {
-  auto chunk = ring_.take(stream);
-  while (chunk == nullptr) {  // all are being filled, on other streams
+  auto transfer = std::make_shared<Transfer>(shared_from_this());
+  auto filling = std::make_unique<Filling>(stream, std::move(transfer), std::move(region), staged);
+  fillings_.reserve(fillings_.size() + 1);
+  filling->chunk_ = ring_.take(stream);
+  while (filling->chunk_ == nullptr) {  // all are being filled, on other streams
     NNTAP_CHECK(!fillings_.empty(), CudaError, "device ", device_, " has no memory left for a chunk of ",
                 ring_.chunk_bytes(), " bytes");
     flush(*fillings_.front());
-    chunk = ring_.take(stream);
+    filling->chunk_ = ring_.take(stream);
   }
-  auto transfer = std::make_shared<Transfer>(shared_from_this());
-  fillings_.push_back(
-      std::make_unique<Filling>(std::move(chunk), stream, std::move(transfer), std::move(region), staged));
+  fillings_.push_back(std::move(filling));
   return *fillings_.back();
 }
 
@@ -245,7 +249,7 @@ void Lane::flush(Filling& filling) {
   if (taken->empty()) return put_back(*taken);
   try {
     enqueue_copy(*taken);
-  } catch (const CudaError& error) {
+  } catch (const std::exception& error) {
     abandon(*taken, error.what());
     throw;
   }
@@ -266,8 +270,11 @@ void Lane::put_back(Filling& filling) {
 
 void Lane::enqueue_copy(Filling& filling) {
   const LoggedScope logged("enqueue copy", filling.used_);
+  Transfer& transfer = *filling.transfer_;
   const auto gathered = events_->take();
   const auto landed = events_->take();
+  auto staged = filling.staged_ ? Staging::instance().make_place() : std::list<Staging::Work>();
+  remember(filling.transfer_);
   if (keeps(Edge::record_gathered)) {
     check(driver_, "cuEventRecord", driver_.event_record(gathered.get(), filling.stream_));
   }
@@ -280,14 +287,13 @@ void Lane::enqueue_copy(Filling& filling) {
   ++stats_.copies;
   stats_.bytes_copied += filling.used_;
 
-  Transfer& transfer = *filling.transfer_;
   transfer.state_ = filling.staged_ ? Transfer::State::kStaged : Transfer::State::kOnTheWay;
   transfer.landed_ = landed;
   filling.chunk_->landed = landed;
-  remember(filling.transfer_);
   if (filling.staged_) {
-    Staging::instance().enqueue({shared_from_this(), filling.transfer_, landed, std::move(filling.region_),
-                                 std::move(filling.parts_), std::move(filling.records_)});
+    staged.front() = {shared_from_this(),         filling.transfer_,         landed,
+                      std::move(filling.region_), std::move(filling.parts_), std::move(filling.records_)};
+    Staging::instance().enqueue(std::move(staged));
   }
   put_back(filling);
 }
@@ -304,14 +310,13 @@ void Lane::remember(const std::shared_ptr<Transfer>& transfer) {
 // The copy could not be enqueued whole. Its records are lost; the chunk and its region are used again only if nothing
 // of the device can still be at them.
 void Lane::abandon(Filling& filling, const char* error) noexcept {
-  filling.transfer_->state_ = Transfer::State::kFailed;
-  filling.transfer_->error_ = error;
+  filling.transfer_->fail(error);
   if (finish_all_of(filling.stream_) && finish_all_of(side_)) {
     filling.chunk_->landed = nullptr;
     return put_back(filling);
   }
   (void)filling.chunk_.release();
-  (void)new Block(std::move(filling.region_));
+  filling.region_.abandon();
 }
 
 bool Lane::finish_all_of(Stream stream) const noexcept {
@@ -327,12 +332,19 @@ void Lane::wait_for(Transfer& transfer) {
     std::unique_lock<std::mutex> lock(mutex_);
     if (transfer.state_ == State::kOpen && keeps(Edge::reader_flushes)) flush_of(transfer);
     if (keeps(Edge::staging_reader_waits)) changed_.wait(lock, [&] { return transfer.state_ != State::kStaged; });
-    NNTAP_CHECK(transfer.state_ != State::kFailed, CudaError, "a record never reached the host: ", transfer.error_);
+    check_not_failed(transfer);
     if (transfer.state_ != State::kOnTheWay || !keeps(Edge::reader_waits_for_landing)) return;
     landed = transfer.landed_;
     ++waiters_;
   }
   settle(transfer, landed, [] {});
+  std::lock_guard<std::mutex> lock(mutex_);
+  check_not_failed(transfer);
+}
+
+void Lane::check_not_failed(const Transfer& transfer) {
+  NNTAP_CHECK(transfer.state_ != Transfer::State::kFailed, CudaError,
+              "a record never reached the host: ", transfer.error_);
 }
 
 void Lane::flush_of(Transfer& transfer) {
@@ -349,36 +361,33 @@ bool Lane::finish(Transfer& transfer, const std::shared_ptr<EventT>& landed,
     std::lock_guard<std::mutex> lock(mutex_);
     ++waiters_;
   }
-  try {
-    settle(transfer, keeps(Edge::staging_waits_for_landing) ? landed : nullptr, copy);
-    return true;
-  } catch (const CudaError&) {  // kept in the transfer
+  settle(transfer, keeps(Edge::staging_waits_for_landing) ? landed : nullptr, copy);
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (transfer.state_ == Transfer::State::kLanded) return true;
   }
   const LastScope scope(driver_, context_);
   return scope.entered() && finish_all_of(side_);
 }
 
 // Waits for the device without the mutex, and gives the transfer its end.
-void Lane::settle(Transfer& transfer, std::shared_ptr<EventT> landed, const std::function<void()>& copy) {
-  std::string error;
+void Lane::settle(Transfer& transfer, std::shared_ptr<EventT> landed, const std::function<void()>& copy) noexcept {
+  const auto end = [&](const char* error) noexcept {
+    landed.reset();
+    std::lock_guard<std::mutex> lock(mutex_);
+    error == nullptr ? transfer.land() : transfer.fail(error);
+    --waiters_;
+  };
   try {
     const LoggedScope logged("wait for landing", 0);
     const ContextScope scope(driver_, context_);
     if (landed != nullptr) check(driver_, "cuEventSynchronize", driver_.event_synchronize(landed.get()));
     copy();
+    end(nullptr);
   } catch (const std::exception& failure) {
-    error = failure.what();
-  }
-  landed.reset();
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    transfer.state_ = error.empty() ? Transfer::State::kLanded : Transfer::State::kFailed;
-    transfer.error_ = error;
-    transfer.landed_.reset();
-    --waiters_;
+    end(failure.what());
   }
   changed_.notify_all();
-  NNTAP_CHECK(error.empty(), CudaError, "a record never reached the host: ", error);
 }
 
 std::size_t Lane::trim() {

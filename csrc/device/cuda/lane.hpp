@@ -39,6 +39,9 @@ struct LaneStats {
 
 /// One mutex guards everything but the waits for the device. The GIL lies outside of it: no Python runs under it, and
 /// torch's allocator is called under it. Nothing here waits for the device but readers, and close().
+///
+/// Whatever fails between the first and the last step of a copy to the host, the driver or an allocation, its records
+/// fail, and their readers are told. What can be allocated ahead is, so that nothing but the driver fails in between.
 class Lane : public std::enable_shared_from_this<Lane> {
  public:
   /// Takes the device's primary context, which torch has made. `stream` is the current one. Throws CudaError, also
@@ -99,9 +102,13 @@ class Lane : public std::enable_shared_from_this<Lane> {
   void flush_of(Transfer& transfer);
   void remember(const std::shared_ptr<Transfer>& transfer);
   void check_usable() const;
+  static void check_not_failed(const Transfer& transfer);
 
   // Without; waiters_ counts the caller.
-  void settle(Transfer& transfer, std::shared_ptr<EventT> landed, const std::function<void()>& copy);
+  void settle(Transfer& transfer, std::shared_ptr<EventT> landed, const std::function<void()>& copy) noexcept;
+
+  void flush_or_fail() noexcept;
+  void fail_all_open(const char* why) noexcept;
 
   const Driver& driver_;
   const int device_;

@@ -1,6 +1,8 @@
 #include "device/cuda/pinned_pool.hpp"
 
 #include <algorithm>
+#include <new>
+#include <system_error>
 
 #include "copy/pages.hpp"
 #include "device/cuda/check.hpp"
@@ -34,13 +36,21 @@ char* PinnedSource::map(std::size_t bytes) noexcept {
   char* base = map_pages(bytes);
   if (base == nullptr) return nullptr;
   touch_pages_in_parallel(base, bytes);  // a page that exists is registered several times faster
-  std::lock_guard<std::mutex> lock(mutex_);
-  if (register_slab({base, bytes}) == kSuccess) {
-    slabs_.push_back({base, bytes});
-    return base;
-  }
+  if (add({base, bytes})) return base;
   unmap_pages(base, bytes);
   return nullptr;
+}
+
+bool PinnedSource::add(const Slab& slab) noexcept {
+  std::lock_guard<std::mutex> lock(mutex_);
+  try {
+    slabs_.push_back(slab);
+  } catch (const std::bad_alloc&) {
+    return false;
+  }
+  if (register_slab(slab) == kSuccess) return true;
+  slabs_.pop_back();
+  return false;
 }
 
 void PinnedSource::unmap(char* base, std::size_t bytes) noexcept {
@@ -145,8 +155,12 @@ void PinnedPool::detach() {
 void PinnedPool::grow_ahead(std::size_t bytes) {
   std::lock_guard<std::mutex> lock(mutex_);
   if (stopping_) return;
+  try {
+    if (!grower_.joinable()) grower_ = std::thread([this] { work(); });
+  } catch (const std::system_error&) {  // no thread to be had: the pool grows when memory is asked for
+    return;
+  }
   wanted_ = bytes;
-  if (!grower_.joinable()) grower_ = std::thread([this] { work(); });
   changed_.notify_all();
 }
 
@@ -158,7 +172,10 @@ void PinnedPool::work() {
     const std::size_t bytes = std::exchange(wanted_, 0);
     growing_ = true;
     lock.unlock();
-    records_.reserve(bytes);
+    try {
+      records_.reserve(bytes);
+    } catch (const std::bad_alloc&) {  // whoever needs the memory is told
+    }
     lock.lock();
     growing_ = false;
     changed_.notify_all();

@@ -35,6 +35,8 @@ class PinnedSource final : public SlabSource {
     char* base;
     std::size_t bytes;
   };
+  bool add(const Slab& slab) noexcept;
+
   // With mutex_ held.
   Result try_a_page();
   Result register_slab(const Slab& slab);

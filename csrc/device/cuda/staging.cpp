@@ -1,11 +1,13 @@
 #include "device/cuda/staging.hpp"
 
 #include <algorithm>
+#include <system_error>
 
 #include "copy/copy_bytes.hpp"
 #include "device/cuda/edges.hpp"
 #include "device/cuda/lane.hpp"
 #include "device/cuda/settings.hpp"
+#include "support/error.hpp"
 #include "support/event_log.hpp"
 
 namespace nntap::cuda {
@@ -28,12 +30,19 @@ Staging& Staging::instance() {
   return *staging;
 }
 
-void Staging::enqueue(Work work) {
+std::list<Staging::Work> Staging::make_place() {
+  std::list<Work> place(1);
   std::lock_guard<std::mutex> lock(mutex_);
   start();
+  return place;
+}
+
+void Staging::enqueue(std::list<Work> place) noexcept {
+  Work& work = place.front();
+  std::lock_guard<std::mutex> lock(mutex_);
   if (!keeps(Edge::staging_held_until_copied)) work.region.recycle();
   if (!keeps(Edge::staging_holds_records)) work.records.clear();
-  queue_.push_back(std::move(work));
+  queue_.splice(queue_.end(), place);
   ++pending_;
   changed_.notify_all();
 }
@@ -41,7 +50,13 @@ void Staging::enqueue(Work work) {
 void Staging::start() {
   const unsigned usual = std::clamp(std::thread::hardware_concurrency() / 4, 1u, kMostThreads);
   const unsigned wanted = std::max(usual, settings.copy_threads.load());
-  while (threads_.size() < wanted) threads_.emplace_back([this] { this->work(); });
+  NNTAP_CHECK(!stopping_, CudaError, "the interpreter is ending: nothing more is recorded past the pinned memory");
+  threads_.reserve(wanted);
+  try {
+    while (threads_.size() < wanted) threads_.emplace_back([this] { this->work(); });
+  } catch (const std::system_error& error) {  // no more threads to be had: fewer do, but one must
+    NNTAP_CHECK(!threads_.empty(), CudaError, "no thread to be had for copies past the pinned memory: ", error.what());
+  }
 }
 
 void Staging::work() {
@@ -49,17 +64,18 @@ void Staging::work() {
   for (;;) {
     changed_.wait(lock, [&] { return !queue_.empty() || stopping_; });
     if (queue_.empty()) return;
-    Work work = std::move(queue_.front());
-    queue_.pop_front();
+    std::list<Work> mine;
+    mine.splice(mine.end(), queue_, queue_.begin());
+    Work& work = mine.front();
     lock.unlock();
     // The lane gives the transfer its end, also where the copy never lands.
     const bool over = work.lane->finish(*work.transfer, work.landed, [&] { copy_out(work); });
     if (over) {
       work.region.recycle();
     } else {
-      (void)new Block(std::move(work.region));  // lost: the device may still write to it
+      work.region.abandon();  // the device may still write to it
     }
-    work = {};
+    mine.clear();
     lock.lock();
     --pending_;
     ++finished_;
@@ -85,7 +101,7 @@ void Staging::drain() {
 void Staging::stop() {
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    stopping_ = true;
+    stopping_ = true;  // from here on no thread is started
     changed_.notify_all();
   }
   for (std::thread& thread : threads_) thread.join();

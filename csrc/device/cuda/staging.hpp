@@ -4,7 +4,7 @@
 
 #include <chrono>
 #include <condition_variable>
-#include <deque>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -31,7 +31,11 @@ class Staging {
 
   static Staging& instance();
 
-  void enqueue(Work work);
+  /// Readies a place in the queue and a thread to take it from there. Throws, and then nothing is under way.
+  std::list<Work> make_place();
+
+  /// Queues the work that the place now holds.
+  void enqueue(std::list<Work> place) noexcept;
 
   /// Whether copies are under way that will make staging memory free.
   bool busy() const;
@@ -51,7 +55,7 @@ class Staging {
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<Work> queue_;
+  std::list<Work> queue_;
   std::size_t pending_ = 0;  // queued or being copied
   std::size_t finished_ = 0;
   bool stopping_ = false;

@@ -23,16 +23,24 @@ class Transfer final : public Landing {
 
   explicit Transfer(std::shared_ptr<Lane> lane) : lane_(std::move(lane)) {}
 
+  ~Transfer() override;
+
   void wait() override;
 
   /// A large record takes several transfers: this one's wait() then waits for the earlier ones too.
-  void follow(std::shared_ptr<Landing> before) { before_ = std::move(before); }
+  void follow(std::shared_ptr<Transfer> before) { before_ = std::move(before); }
 
  private:
   friend class Lane;
 
+  bool has_landed_whole() const;
+
+  // With the lane's mutex held.
+  void land() noexcept;
+  void fail(const char* why) noexcept;
+
   const std::shared_ptr<Lane> lane_;
-  std::shared_ptr<Landing> before_;
+  std::shared_ptr<Transfer> before_;
   State state_ = State::kOpen;
   std::shared_ptr<EventT> landed_;  // while on the way
   std::string error_;               // when failed
