@@ -14,7 +14,7 @@ import nntap
 from benchmarks.gpu import contestants
 from benchmarks.gpu.models import Gives, llama, tokens
 from benchmarks.gpu.row import Row, judged
-from benchmarks.gpu.setting import GIB, Setting
+from benchmarks.gpu.setting import GIB, Setting, reserve
 from benchmarks.models import twin
 from benchmarks.timer import Timed
 
@@ -88,7 +88,7 @@ def layers_in_prefill(setting: Setting) -> Iterator[Row]:
     """(c) Every layer of a large model in a prefill, which the link can follow."""
     forward, record = _prefill_of_layers(setting)
     nbytes = record().stats.bytes_moved
-    nntap.reserve(2 * nbytes)
+    reserve(2 * nbytes)
     seconds = setting.medians({"bare": forward, "nntap": record}, setting.sizes.rounds)
     tokens_in_all = prod(setting.sizes.prefill)
     yield Row("c", "bare forward", seconds["bare"], nbytes, crossed=False)
@@ -118,7 +118,7 @@ def peak_memory(setting: Setting) -> Iterator[Row]:
     for run in (forward, record):
         gc.collect()
         nntap.trim()
-        nntap.reserve(nbytes)  # the model would otherwise wait for pinned memory, and need few chunks
+        reserve(nbytes)  # the model would otherwise wait for pinned memory, and need few chunks
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         seconds = setting.timer.once(Timed(run))
@@ -160,7 +160,7 @@ def all_modules(setting: Setting) -> Iterator[Row]:
     cache = record()
     paths, nbytes = cache.keys(), cache.stats.bytes_moved
     del cache
-    nntap.reserve(nbytes)
+    reserve(nbytes)
     ours = {"bare": forward, "nntap": record}
     seconds = setting.medians(ours, setting.sizes.rounds)
     yield Row("d", "bare forward", seconds["bare"], nbytes, crossed=False)

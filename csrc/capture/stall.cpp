@@ -80,6 +80,7 @@ void wait_until_placed(MemoryRequest& request, std::uint64_t own_bytes, Clock::t
       PyGC_Collect();
       collected = true;
     } else if (why != nullptr) {
+      if (request.place()) return;  // what was under way may have come free meanwhile
       throw_out_of_memory(request, own_bytes, why);
     } else if (!wait_a_little(request)) {
       throw PythonErrorSet{};

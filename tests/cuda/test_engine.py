@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import threading
+import time
 from typing import Any
 
 import pytest
@@ -193,6 +195,72 @@ def test_memory_comes_back() -> None:
         assert sim.report().events <= events + 4
 
 
+def test_memory_that_the_device_may_still_be_at_is_not_reserved_twice() -> None:
+    nntap.trim()
+    with simulated(pace="never") as sim:
+        record([torch.ones(15 * MIB)])
+        gc.collect()
+        before = sim.report().registered_bytes
+        nntap.reserve(60 * MIB)
+        assert sim.report().registered_bytes == before
+
+
+def test_where_the_driver_pins_no_more_records_pass_through_staging() -> None:
+    nntap.trim()
+    with simulated(chunk_bytes=2 * MIB) as sim:
+        record([torch.ones(4)])
+        asked = sim.report().calls["host_register"]
+        sim.fail("host_register", 1, 801)
+        values = [torch.full((MIB,), float(n)) for n in range(20)]
+        cache = record(values)
+        assert [float(cache[str(n)].output[-1]) for n in range(20)] == list(range(20))
+        assert cache.stats.slow == {}
+        assert sim.report().calls["host_register"] == asked + 1, "a refusal is remembered"
+        del cache
+        gc.collect()
+        nntap.reserve(64 * MIB)
+        assert nntap.pool_stats()["pinned"]["reserved_bytes"] >= 64 * MIB, "and forgotten when somebody asks"
+
+
+def test_where_the_driver_pins_a_page_but_no_slab_torch_records() -> None:
+    nntap.trim()
+    with simulated(check=False) as sim:
+        sim.fail("host_register", 2, 2)
+        cache = record([torch.ones(4)])
+        assert float(cache["0"].output.sum()) == 4
+        assert cache.stats.slow == {"no pinned memory to be had": 1}
+
+
+def test_chunks_that_had_to_be_small_grow_when_the_device_has_room() -> None:
+    with simulated(chunk_bytes=8 * MIB) as sim:
+        sim.set_room(MIB)
+        record([torch.ones(4)])
+        assert nntap.pool_stats()["devices"][0]["chunk_bytes"] <= MIB
+        sim.set_room(64 * MIB)
+        time.sleep(1.05)  # it is tried once a second
+        cache = record([torch.ones(4)])
+        assert float(cache["0"].output.sum()) == 4
+        assert nntap.pool_stats()["devices"][0]["chunk_bytes"] == 8 * MIB
+
+
+def test_a_record_of_very_many_pieces_needs_no_deep_stack() -> None:
+    found: list[float] = []
+    with simulated(chunk_bytes=KIB, device_bytes=4 * KIB):
+        cache = record([torch.arange(2 * MIB, dtype=torch.float32)])
+
+        def read() -> None:
+            found.append(float(cache["0"].output[-1]))
+
+        before = threading.stack_size(256 * KIB)
+        try:
+            reader = threading.Thread(target=read)
+            reader.start()
+            reader.join()
+        finally:
+            threading.stack_size(before)
+    assert found == [2 * MIB - 1]
+
+
 def test_reserve_takes_pinned_memory_ahead_of_the_first_record() -> None:
     nntap.trim()
     with simulated() as sim:
@@ -255,6 +323,20 @@ def test_a_capture_on_another_stream_is_left_alone() -> None:
         assert nntap.pool_stats()["pinned"]["used_bytes"] == 0
 
 
+def test_a_chunk_whose_stream_is_captured_meanwhile_waits_for_the_end_of_the_capture() -> None:
+    with simulated(pace="never") as sim:  # which notes each call that would become a part of the graph
+        stream = sim.stream()
+        model = giving(torch.arange(8.0))
+        with nntap.capture(model) as cache:
+            with stream:
+                model()
+            sim.set_capturing(stream, True)
+        with pytest.raises(nntap.CudaError, match="Read it when the capture has ended"):
+            cache[""].output.sum()
+        sim.set_capturing(stream, False)
+        assert cache[""].output.tolist() == list(range(8))
+
+
 def test_where_nothing_can_be_pinned_torch_records() -> None:
     with simulated(check=False) as sim:
         nntap.trim()
@@ -275,6 +357,17 @@ def test_on_a_gpu_older_than_every_kernel_torch_records() -> None:
         assert float(cache["0"].output.sum()) == 4
         assert cache.stats.slow == {"no kernel for this GPU": 2}
         assert nntap.build_info()["cuda"]["devices"][0]["kernel"] == "none"
+
+
+@pytest.mark.parametrize("result", [209, 218, 221, 222, 223])
+def test_where_the_driver_takes_no_kernel_torch_records(result: int) -> None:
+    with simulated(check=False) as sim:
+        sim.fail("module_load", 1, result)
+        sim.fail("module_load", 2, result)
+        cache = record([torch.ones(4), torch.zeros(4)])
+        assert float(cache["0"].output.sum()) == 4
+        assert cache.stats.slow == {"no kernel for this GPU": 2}
+        assert sim.report().calls["module_load"] <= 2
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -331,6 +424,41 @@ assert nntap.pool_stats()["devices"] != []
 print("done")
 """
 
+# A thread's stack finds no room: whoever needs one is told, nobody waits for ever, and the next run is clean.
+NO_THREADS = """
+import resource, torch, nntap
+from helpers import Give
+from nntap import _core
+from nntap.testing import simulated
+
+def address_space():
+    return int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+
+def told(act):
+    try:
+        act()
+    except nntap.CudaError as error:
+        return "no thread to be had" in str(error)
+    return False
+
+model = Give(lambda: torch.ones(1 << 16))
+with simulated(chunk_bytes=1 << 18, pinned=False):
+    nntap.reserve(0)
+    _core.reserve_host(32 << 20)
+    with nntap.capture(model, device=None): model()
+    resource.setrlimit(resource.RLIMIT_AS, (address_space() + (4 << 20), resource.RLIM_INFINITY))
+    with nntap.capture(model) as cache:
+        model()
+        assert told(model)  # the first chunk is full, and cannot be copied
+    try:
+        assert told(lambda: cache[""][0].output) and told(lambda: cache[""][0].output)
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    with nntap.capture(model) as cache: model()
+    assert float(cache[""].output.sum()) == 1 << 16
+print("done")
+"""
+
 LEAVES = """
 import torch, nntap
 from helpers import Give
@@ -344,7 +472,9 @@ print("done")
 
 
 @pytest.mark.parametrize(
-    "script", [FORKS, ENDS_AS_USUAL, LEAVES], ids=["fork", "exit of a fork", "exit with copies under way"]
+    "script",
+    [FORKS, ENDS_AS_USUAL, LEAVES, NO_THREADS],
+    ids=["fork", "exit of a fork", "exit with copies under way", "no threads to be had"],
 )
 def test_processes_fork_and_end(script: str) -> None:
     run = run_script(script)

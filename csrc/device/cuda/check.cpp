@@ -2,6 +2,14 @@
 
 namespace nntap::cuda {
 
+bool is_captured(const Driver& driver, Stream stream) {
+  int capturing = kStreamNotCapturing;
+  const Result result = driver.stream_is_capturing(stream, &capturing);
+  if (result == kCaptureImplicit) return true;
+  check(driver, "cuStreamIsCapturing", result);
+  return capturing != kStreamNotCapturing;
+}
+
 void throw_driver_error(const Driver& driver, const char* call, Result result) {
   const char* name = nullptr;
   if (driver.error_name(result, &name) != kSuccess || name == nullptr) name = "an unknown error";

@@ -14,6 +14,10 @@ inline void check(const Driver& driver, const char* call, Result result) {
   if (result != kSuccess) throw_driver_error(driver, call, result);
 }
 
+/// Whether what is enqueued on the stream now becomes a part of a CUDA graph, or (the default stream, while another one
+/// is captured) would end its capture. In a scope in which captures are no hindrance. Throws CudaError.
+bool is_captured(const Driver& driver, Stream stream);
+
 /// Tries a call that gives something back, or waits for the end of something, once more where it fails: nobody is left
 /// to be told. Says whether it worked; where not, the device is lost, and nothing of it is under way.
 template <typename Call>

@@ -12,6 +12,7 @@ namespace {
 constexpr std::size_t kSmallestChunk = std::size_t{512} << 10;
 constexpr std::size_t kFewChunks = 4;
 constexpr std::size_t kPlenty = 32;  // chunks that must be free for one more
+constexpr auto kTryAgainAfter = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -19,9 +20,22 @@ ChunkRing::ChunkRing(const Platform& platform, int device)
     : platform_(platform), driver_(*platform.driver), device_(device) {}
 
 bool ChunkRing::prepare(Stream stream) {
-  if (count_ > 0) return true;
-  const std::size_t wanted = std::min(settings.chunk_bytes.load(), settings.device_bytes.load());
-  for (std::size_t bytes = wanted; bytes >= std::min(wanted, kSmallestChunk); bytes /= 2) {
+  if (count_ > 0 && should_be_larger()) take_landed();
+  return count_ > 0 || first(stream);
+}
+
+bool ChunkRing::should_be_larger() {
+  if (chunk_bytes_ >= wanted_bytes_ || idle_.size() < count_) return false;
+  const auto now = std::chrono::steady_clock::now();
+  if (now - chosen_at_ < kTryAgainAfter) return false;
+  chosen_at_ = now;
+  return std::all_of(idle_.begin(), idle_.end(), [&](const auto& chunk) { return landed(*chunk); });
+}
+
+bool ChunkRing::first(Stream stream) {
+  wanted_bytes_ = std::min(settings.chunk_bytes.load(), settings.device_bytes.load());
+  chosen_at_ = std::chrono::steady_clock::now();
+  for (std::size_t bytes = wanted_bytes_; bytes >= std::min(wanted_bytes_, kSmallestChunk); bytes /= 2) {
     if (auto chunk = allocate(bytes, stream)) {
       chunk_bytes_ = bytes;
       idle_.push_back(std::move(chunk));

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <deque>
 #include <memory>
 #include <vector>
@@ -25,7 +26,8 @@ class ChunkRing {
   ChunkRing(const Platform& platform, int device);
 
   /// Makes sure that there is a chunk, of the settings' size or, where that is more than all chunks may take or the
-  /// device has no room for it, a smaller one. False where it has no room at all. `stream` is the current one.
+  /// device has no room for it, a smaller one. False where it has no room at all. Where they are smaller than they
+  /// should be, tries again from time to time, once all are idle. `stream` is the current one.
   bool prepare(Stream stream);
 
   /// The size of every chunk; valid after prepare().
@@ -53,6 +55,8 @@ class ChunkRing {
   std::size_t peak_bytes() const { return peak_bytes_; }
 
  private:
+  bool first(Stream stream);
+  bool should_be_larger();
   bool landed(const Chunk& chunk) const;
   bool may_grow() const;
   void drop_fresh_of_others(Stream stream);
@@ -63,6 +67,8 @@ class ChunkRing {
   const Driver& driver_;
   int device_;
   std::size_t chunk_bytes_ = 0;
+  std::size_t wanted_bytes_ = 0;  // what they would be if the device had room
+  std::chrono::steady_clock::time_point chosen_at_;
   std::size_t count_ = 0;
   std::size_t peak_bytes_ = 0;
   std::size_t gpu_waits_ = 0;

@@ -21,11 +21,13 @@ using Function = struct FunctionT*;  // CUfunction
 using DevicePtr = std::uint64_t;     // CUdeviceptr
 
 inline constexpr Result kSuccess = 0, kInvalidValue = 1, kOutOfMemory = 2, kNotInitialized = 3, kDeinitialized = 4,
-                        kNoDevice = 100, kInvalidContext = 201, kNoBinaryForGpu = 209, kOperatingSystem = 304,
-                        kNotFound = 500, kNotReady = 600, kIllegalAddress = 700, kHostMemoryAlreadyRegistered = 712,
-                        kLaunchFailed = 719, kNotPermitted = 800, kNotSupported = 801, kCaptureImplicit = 906,
-                        kUnknown = 999;
+                        kNoDevice = 100, kInvalidContext = 201, kNoBinaryForGpu = 209, kInvalidPtx = 218,
+                        kJitCompilerNotFound = 221, kUnsupportedPtxVersion = 222, kJitCompilationDisabled = 223,
+                        kOperatingSystem = 304, kNotFound = 500, kNotReady = 600, kIllegalAddress = 700,
+                        kHostMemoryAlreadyRegistered = 712, kLaunchFailed = 719, kNotPermitted = 800,
+                        kNotSupported = 801, kCaptureImplicit = 906, kUnknown = 999;
 inline constexpr unsigned kStreamNonBlocking = 1;     // CU_STREAM_NON_BLOCKING
+inline constexpr unsigned kEventBlockingSync = 1;     // CU_EVENT_BLOCKING_SYNC
 inline constexpr unsigned kEventDisableTiming = 2;    // CU_EVENT_DISABLE_TIMING
 inline constexpr unsigned kHostRegisterPortable = 1;  // CU_MEMHOSTREGISTER_PORTABLE
 inline constexpr int kStreamNotCapturing = 0;         // CU_STREAM_CAPTURE_STATUS_NONE

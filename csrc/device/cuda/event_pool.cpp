@@ -15,7 +15,7 @@ std::shared_ptr<EventT> EventPool::take() {
       free_.reserve(++created_);
     }
   }
-  if (event == nullptr) check(driver_, "cuEventCreate", driver_.event_create(&event, kEventDisableTiming));
+  if (event == nullptr) check(driver_, "cuEventCreate", driver_.event_create(&event, flags_));
   return {event, [pool = shared_from_this()](Event taken) { pool->give_back(taken); }};
 }
 

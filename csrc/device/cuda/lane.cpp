@@ -37,13 +37,15 @@ class Lane::Batch {
 
 namespace {
 
+constexpr std::size_t kFewTransfers = 64;
+
 void refuse_capture(const Driver& driver, Stream stream) {
-  int capturing = kStreamNotCapturing;
-  check(driver, "cuStreamIsCapturing", driver.stream_is_capturing(stream, &capturing));
   NNTAP_CHECK(
-      capturing == kStreamNotCapturing, CudaError,
-      "a CUDA graph is being captured on the stream of this module: a record would be made once, at capture, and "
-      "not when the graph runs. Record outside torch.cuda.graph() and without mode='reduce-overhead'");
+      !is_captured(driver, stream), CudaError,
+      "a CUDA graph is being captured on the stream of this module, or on another one while this is the default "
+      "stream: "
+      "a record would be made once, at capture, and not when the graph runs. Record outside torch.cuda.graph() and "
+      "without mode='reduce-overhead'");
 }
 
 }  // namespace
@@ -57,6 +59,7 @@ std::shared_ptr<Lane> Lane::open(const Platform& platform, int device, Stream st
   refuse_capture(driver, stream);
   check(driver, "cuStreamCreate", driver.stream_create(&lane->side_, kStreamNonBlocking));
   lane->events_ = std::make_shared<EventPool>(driver);
+  lane->staging_events_ = std::make_shared<EventPool>(driver, true);
   lane->launcher_ = std::make_unique<Launcher>(driver, lane->id_);
   PinnedPool::instance().attach(driver, lane->context_);
   PinnedPool::instance().quarantine().watch(driver, lane->context_, lane->side_, lane->events_, true);
@@ -111,6 +114,7 @@ void Lane::close() noexcept {
     const LastScope scope(driver_, context_);
     if (scope.entered() && side_ != nullptr) driver_.stream_destroy(side_);
     if (scope.entered() && events_ != nullptr) events_->close();
+    if (scope.entered() && staging_events_ != nullptr) staging_events_->close();
   }
   driver_.primary_context_release(id_);
   context_ = nullptr;
@@ -226,9 +230,8 @@ Filling& Lane::open_filling(Stream stream, Block region, bool staged) {
   fillings_.reserve(fillings_.size() + 1);
   filling->chunk_ = ring_.take(stream);
   while (filling->chunk_ == nullptr) {  // all are being filled, on other streams
-    NNTAP_CHECK(!fillings_.empty(), CudaError, "device ", device_, " has no memory left for a chunk of ",
-                ring_.chunk_bytes(), " bytes");
-    flush(*fillings_.front());
+    NNTAP_CHECK(flush_one(), CudaError, "device ", device_, " has no memory left for a chunk of ", ring_.chunk_bytes(),
+                " bytes");
     filling->chunk_ = ring_.take(stream);
   }
   fillings_.push_back(std::move(filling));
@@ -241,7 +244,17 @@ void Lane::flush() {
   std::lock_guard<std::mutex> lock(mutex_);
   if (fillings_.empty()) return;
   const ContextScope scope(driver_, context_);
-  while (!fillings_.empty()) flush(*fillings_.front());
+  while (flush_one()) continue;
+}
+
+// False where there is none but on streams that are being captured.
+bool Lane::flush_one() {
+  for (const auto& filling : fillings_) {
+    if (is_captured(driver_, filling->stream_)) continue;
+    flush(*filling);
+    return true;
+  }
+  return false;
 }
 
 void Lane::flush(Filling& filling) {
@@ -272,7 +285,7 @@ void Lane::enqueue_copy(Filling& filling) {
   const LoggedScope logged("enqueue copy", filling.used_);
   Transfer& transfer = *filling.transfer_;
   const auto gathered = events_->take();
-  const auto landed = events_->take();
+  const auto landed = (filling.staged_ ? staging_events_ : events_)->take();
   auto staged = filling.staged_ ? Staging::instance().make_place() : std::list<Staging::Work>();
   remember(filling.transfer_);
   if (keeps(Edge::record_gathered)) {
@@ -303,7 +316,10 @@ void Lane::remember(const std::shared_ptr<Transfer>& transfer) {
     const auto known = each.lock();
     return known == nullptr || known->state_ == Transfer::State::kLanded;
   };
-  on_the_way_.erase(std::remove_if(on_the_way_.begin(), on_the_way_.end(), done), on_the_way_.end());
+  if (on_the_way_.size() >= prune_at_) {
+    on_the_way_.erase(std::remove_if(on_the_way_.begin(), on_the_way_.end(), done), on_the_way_.end());
+    prune_at_ = 2 * on_the_way_.size() + kFewTransfers;
+  }
   on_the_way_.push_back(transfer);
 }
 
@@ -352,6 +368,9 @@ void Lane::flush_of(Transfer& transfer) {
                                   [&](const auto& filling) { return filling->transfer().get() == &transfer; });
   if (found == fillings_.end()) return;
   const ContextScope scope(driver_, context_);
+  NNTAP_CHECK(!is_captured(driver_, (*found)->stream_), CudaError,
+              "a CUDA graph is being captured on the stream that this record was made on: its copy would become a part "
+              "of the graph. Read it when the capture has ended");
   flush(**found);
 }
 

@@ -61,7 +61,8 @@ class Lane : public std::enable_shared_from_this<Lane> {
   /// host memory ran out. Throws CudaError.
   bool submit(std::vector<Pending>& work, std::size_t& next);
 
-  /// Enqueues the copies of all chunks that are being filled. Throws CudaError.
+  /// Enqueues the copies of all chunks that are being filled, but for those whose streams are being captured into a
+  /// graph. Throws CudaError.
   void flush();
 
   /// For a reader: see Landing::wait().
@@ -92,6 +93,7 @@ class Lane : public std::enable_shared_from_this<Lane> {
   Filling& open_filling(Stream stream, Block region, bool staged);
   void close_filling(Stream stream, Batch& batch);
   void flush(Filling& filling);
+  bool flush_one();
   void enqueue_copy(Filling& filling);
   void put_back(Filling& filling);
   std::unique_ptr<Filling> take(Filling& filling);
@@ -116,6 +118,7 @@ class Lane : public std::enable_shared_from_this<Lane> {
   Context context_ = nullptr;  // retained
   Stream side_ = nullptr;      // owned
   std::shared_ptr<EventPool> events_;
+  std::shared_ptr<EventPool> staging_events_;  // those that copy threads wait for
   std::unique_ptr<Launcher> launcher_;
 
   mutable std::mutex mutex_;
@@ -123,6 +126,7 @@ class Lane : public std::enable_shared_from_this<Lane> {
   ChunkRing ring_;
   std::vector<std::unique_ptr<Filling>> fillings_;  // at most one a stream, the longest open first
   std::vector<std::weak_ptr<Transfer>> on_the_way_;
+  std::size_t prune_at_ = 0;  // the size of on_the_way_ at which those that have landed are dropped from it
   Stream watched_ = nullptr;  // the stream that the quarantine was last told of
   bool watching_ = false;
   int waiters_ = 0;  // readers that wait for the device without the mutex

@@ -5,6 +5,16 @@
 #include "device/cuda/kernels/gather_job.hpp"
 
 namespace nntap::cuda {
+namespace {
+
+// Whether the driver has no machine code for the GPU, and cannot compile the PTX: it is older than the PTX is, or comes
+// without its compiler, as in some containers.
+bool takes_no_image(Result loaded) {
+  return loaded == kNoBinaryForGpu || loaded == kInvalidPtx || loaded == kJitCompilerNotFound ||
+         loaded == kUnsupportedPtxVersion || loaded == kJitCompilationDisabled;
+}
+
+}  // namespace
 
 Launcher::Launcher(const Driver& driver, DeviceId device) : driver_(driver) {
   int major = 0, minor = 0;
@@ -17,6 +27,7 @@ Launcher::Launcher(const Driver& driver, DeviceId device) : driver_(driver) {
               minor, ": see nntap.build_info()['cuda_architectures']");
   Result loaded = driver.module_load(&module_, image);
   if (loaded == kNoBinaryForGpu && newer != nullptr) loaded = driver.module_load(&module_, newer);
+  if (takes_no_image(loaded)) throw NoKernel("the driver takes no kernel of this build for this GPU");
   check(driver, "cuModuleLoadData", loaded);
   check(driver, "cuModuleGetFunction", driver.module_function(&gather_, module_, kGatherCastName));
 }

@@ -32,6 +32,10 @@ bool pins_nothing(Result result) {
 std::size_t PinnedSource::most_at_once() const { return kMostAtOnce; }
 
 char* PinnedSource::map(std::size_t bytes) noexcept {
+  {
+    std::lock_guard<std::mutex> lock(mutex_);
+    if (refused_) return nullptr;
+  }
   const LoggedScope logged("pin memory", bytes);
   char* base = map_pages(bytes);
   if (base == nullptr) return nullptr;
@@ -50,7 +54,13 @@ bool PinnedSource::add(const Slab& slab) noexcept {
   }
   if (register_slab(slab) == kSuccess) return true;
   slabs_.pop_back();
+  refused_ = true;
   return false;
+}
+
+void PinnedSource::ask_again() {
+  std::lock_guard<std::mutex> lock(mutex_);
+  refused_ = false;
 }
 
 void PinnedSource::unmap(char* base, std::size_t bytes) noexcept {
@@ -61,6 +71,7 @@ void PinnedSource::unmap(char* base, std::size_t bytes) noexcept {
       unregister(*slab);
       slabs_.erase(slab);
     }
+    refused_ = false;
   }
   unmap_pages(base, bytes);
 }
@@ -95,6 +106,7 @@ void PinnedSource::detach() noexcept {
   std::lock_guard<std::mutex> lock(mutex_);
   for (const Slab& slab : slabs_) unregister(slab);
   driver_ = nullptr;
+  refused_ = false;
 }
 
 Result PinnedSource::register_slab(const Slab& slab) {
@@ -124,6 +136,7 @@ Block PinnedPool::acquire(std::size_t bytes) {
   if (!settings.pinned) return {};
   Block found = records_.acquire_without_growth(bytes);
   if (found.data() != nullptr) return found;
+  has_staging();
   found = records_.acquire(bytes);
   if (found.data() != nullptr && settings.grow_ahead) grow_ahead(std::min(kMostAhead, records_.stats().reserved_bytes));
   return found;
@@ -132,16 +145,32 @@ Block PinnedPool::acquire(std::size_t bytes) {
 Block PinnedPool::acquire_staging(std::size_t bytes) { return staging_.acquire(bytes); }
 
 bool PinnedPool::reserve(std::size_t bytes) {
-  quarantine_.settle();
+  quarantine_.wait();
+  source_.ask_again();
   return records_.reserve(bytes);
+}
+
+void PinnedPool::set_limit(std::size_t bytes) {
+  records_.set_limit(bytes);
+  source_.ask_again();
 }
 
 std::size_t PinnedPool::trim() {
   quarantine_.wait();
+  source_.ask_again();
   return records_.trim() + staging_.trim();
 }
 
-void PinnedPool::attach(const Driver& driver, Context context) { source_.attach(driver, context); }
+// Staging memory is there before records may take the last that the driver pins: without it nothing that is already
+// enqueued could be brought to the host.
+bool PinnedPool::has_staging() { return staging_.stats().reserved_bytes > 0 || staging_.reserve(HostPool::kSlabBytes); }
+
+void PinnedPool::attach(const Driver& driver, Context context) {
+  source_.attach(driver, context);
+  if (has_staging()) return;
+  source_.detach();
+  throw NoPinnedMemory("the driver pins too little host memory");
+}
 
 void PinnedPool::detach() {
   {

@@ -30,6 +30,9 @@ class PinnedSource final : public SlabSource {
   /// Takes the registrations back. No copy may be in flight.
   void detach() noexcept;
 
+  /// Once the driver has refused to pin more it is not asked again before some was given back, or this.
+  void ask_again();
+
  private:
   struct Slab {
     char* base;
@@ -46,6 +49,7 @@ class PinnedSource final : public SlabSource {
   const Driver* driver_ = nullptr;
   Context context_ = nullptr;
   std::vector<Slab> slabs_;
+  bool refused_ = false;
 };
 
 /// The pinned memory of the process's records, with a thread that grows it ahead of need. One instance, never
@@ -60,11 +64,12 @@ class PinnedPool {
   /// A block of the memory that records pass through on their way to pageable memory; empty when all is in use.
   Block acquire_staging(std::size_t bytes);
 
-  /// Pinned memory for that many bytes of records, now. False where the limit or the system does not allow it.
+  /// Pinned memory for that many bytes of records, now, waiting for the devices that may be at what has come back.
+  /// False where the limit or the system does not allow it. The caller must not hold the GIL. Throws CudaError.
   bool reserve(std::size_t bytes);
 
   /// At most this much pinned memory; 0 removes the limit. Throws InvalidArgument below one slab.
-  void set_limit(std::size_t bytes) { records_.set_limit(bytes); }
+  void set_limit(std::size_t bytes);
 
   /// Gives slabs without records back to the system, waiting for the devices that may be at them. Returns their bytes.
   /// The caller must not hold the GIL. Throws CudaError.
@@ -73,7 +78,8 @@ class PinnedPool {
 
   Quarantine& quarantine() { return quarantine_; }
 
-  /// One of a platform's devices is there, or its last one gone.
+  /// One of a platform's devices is there, or its last one gone. Throws CudaError, NoPinnedMemory where the driver does
+  /// not pin even one staging slab.
   void attach(const Driver& driver, Context context);
   void detach();
 
@@ -82,6 +88,7 @@ class PinnedPool {
 
  private:
   PinnedPool();
+  bool has_staging();
   void grow_ahead(std::size_t bytes);
   void work();
 

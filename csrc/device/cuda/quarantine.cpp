@@ -50,11 +50,7 @@ void Quarantine::take_returned() {
 bool Quarantine::any_captures() const {
   return std::any_of(streams_.begin(), streams_.end(), [](const Watched& watched) {
     const ContextScope scope(*watched.driver, watched.context);
-    int capturing = kStreamNotCapturing;
-    const Result result = watched.driver->stream_is_capturing(watched.stream, &capturing);
-    if (result == kCaptureImplicit) return true;  // the default stream, while another one is captured
-    check(*watched.driver, "cuStreamIsCapturing", result);
-    return capturing != kStreamNotCapturing;
+    return is_captured(*watched.driver, watched.stream);
   });
 }
 

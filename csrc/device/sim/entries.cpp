@@ -30,6 +30,14 @@ const char* name_of(Result error) {
       return "CUDA_ERROR_INVALID_CONTEXT";
     case cuda::kNoBinaryForGpu:
       return "CUDA_ERROR_NO_BINARY_FOR_GPU";
+    case cuda::kInvalidPtx:
+      return "CUDA_ERROR_INVALID_PTX";
+    case cuda::kJitCompilerNotFound:
+      return "CUDA_ERROR_JIT_COMPILER_NOT_FOUND";
+    case cuda::kUnsupportedPtxVersion:
+      return "CUDA_ERROR_UNSUPPORTED_PTX_VERSION";
+    case cuda::kJitCompilationDisabled:
+      return "CUDA_ERROR_JIT_COMPILATION_DISABLED";
     case kInvalidHandle:
       return "CUDA_ERROR_INVALID_HANDLE";
     case cuda::kNotFound:
@@ -226,8 +234,8 @@ void Simulator::require_no_capture() {
 
 Result Simulator::event_create(Event* event, unsigned flags) {
   require_out(event);
-  require(flags == cuda::kEventDisableTiming, cuda::kInvalidValue, "flags ", flags,
-          ": an event with timing costs ten times as much");
+  require((flags | cuda::kEventBlockingSync) == (cuda::kEventDisableTiming | cuda::kEventBlockingSync),
+          cuda::kInvalidValue, "flags ", flags, ": an event with timing costs ten times as much");
   *event = events_.add({contexts_.current()});
   report_.events_peak = std::max(report_.events_peak, events_.alive().size());
   return cuda::kSuccess;
