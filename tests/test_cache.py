@@ -102,6 +102,10 @@ def test_a_wrong_name_path_or_index_is_named_with_what_is_close(cache: nntap.Cac
         cache["layers.0.mpl"]
     with pytest.raises(IndexError, match="'layers' has no module 2; it has 2"):
         cache.layers[2]
+    with pytest.raises(IndexError, match="'embed' has no visit 5; it was called"):
+        cache["embed"][5]
+    with pytest.raises(TypeError, match="a Model is no module path: give a string such as 'embed'"):
+        cache[Model()]
     with pytest.raises(TypeError, match="3 is no module path: give a string such as 'embed'"):
         cache[3]
 

@@ -16,6 +16,7 @@ from torch import nn
 
 import nntap
 from helpers import IDS, Give, Model, hooks_of
+from nntap import eager
 from nntap.core import Hook
 from nntap.options import Options
 
@@ -113,6 +114,33 @@ def test_the_hooks_are_gone_when_installing_them_fails(model: Model, monkeypatch
         pass
     assert any(isinstance(hook, Hook) for hook in found)
     assert hooks_of(model) == []
+
+
+@pytest.mark.parametrize("fails", ["untap", "close"])
+def test_the_hooks_are_gone_when_leaving_the_block_raises(
+    model: Model, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    class Fails:
+        """A recorder of which one call does what it should, and then raises."""
+
+        def __init__(self, recorder: Any) -> None:
+            self._recorder = recorder
+
+        def __getattr__(self, name: str) -> Any:
+            return self._then_raise if name == fails else getattr(self._recorder, name)
+
+        def _then_raise(self, *arguments: Any) -> None:
+            getattr(self._recorder, fails)(*arguments)
+            raise RuntimeError("no more")
+
+    with monkeypatch.context() as patched:
+        recorder = Options.recorder
+        patched.setattr(Options, "recorder", lambda self, paths: Fails(recorder(self, paths)))
+        capture = nntap.capture(model, include_inputs=True)
+        with pytest.raises(RuntimeError, match="no more"), capture:
+            pass
+    assert hooks_of(model) == []
+    assert not eager._captures
 
 
 def test_nothing_more_is_recorded_once_the_block_has_ended(model: Model) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
@@ -156,15 +157,34 @@ def test_a_capture_inside_compiled_code_is_refused_and_leaves_nothing(
     assert backend.calls == 1
 
 
-def test_the_first_use_of_the_compiler_inside_a_block_is_said() -> None:
-    script = """
+def test_a_function_may_open_a_capture_and_be_compiled(model: nn.Module) -> None:
+    def step(x: torch.Tensor) -> tuple[torch.Tensor, nntap.Cache]:
+        with capture as cache:
+            out = model(x)
+        return out, cache
+
+    capture = nntap.capture(model)
+    compiled = torch.compile(step, backend=Compiler())
+    for _ in range(2):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the compiler tells what it leaves to Python
+            out, cache = compiled(X)
+        assert torch.equal(cache[""].output, out)
+        assert len(cache) == len(list(model.modules()))
+    assert hooks_of(model) == []
+
+
+@pytest.mark.parametrize("inner", ["", "with nntap.capture(other): other(x)"], ids=["alone", "beside another capture"])
+def test_the_first_use_of_the_compiler_inside_a_block_is_said(inner: str) -> None:
+    script = f"""
         import sys, warnings, torch, nntap
-        model = torch.nn.Sequential(torch.nn.Linear(2, 2))
+        model, other, x = torch.nn.Sequential(torch.nn.Linear(2, 2)), torch.nn.Identity(), torch.ones(1, 2)
         assert "torch._dynamo" not in sys.modules
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
             with nntap.capture(model):
-                torch.compile(model, backend="eager")(torch.ones(1, 2))
+                torch.compile(model, backend="eager")(x)
+                {inner}
         print(*[(w.category.__name__, w.filename) for w in said if "first used inside" in str(w.message)])
     """
     assert_script_runs(script, says="('RuntimeWarning', '<string>')")

@@ -53,6 +53,24 @@ def test_without_a_path_save_gives_back_the_cache_as_nnsight_does(model: Model) 
     assert cache.save() is cache
 
 
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (torch.eye(3).to_sparse(), "'output' is of layout torch.sparse_coo"),
+        (torch.ones(2, dtype=torch.complex128), "'output' is of torch.complex128"),
+        (torch.ones(2, device="meta"), "'output' has no memory"),
+    ],
+    ids=["sparse", "complex128", "meta"],
+)
+def test_a_tensor_that_the_file_cannot_hold_is_named_before_anything_is_written(
+    value: torch.Tensor, says: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "cache.safetensors"
+    with pytest.raises(ValueError, match=f"{says}.*select other modules, or save cache.to_dict"):
+        recorded(value).save(file)
+    assert not file.exists()
+
+
 def test_a_safetensors_file_takes_shared_and_transposed_records(tmp_path: Path) -> None:
     model = nn.Sequential(nn.Identity(), nn.Identity())
     x = torch.randn(3, 4).t()

@@ -8,8 +8,9 @@ import itertools
 import os
 import signal
 import threading
+import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch import nn
 import nntap
 from helpers import Give, assert_script_runs, assert_storage_is_exact, hooks_of, record
 from nntap import _core
+from nntap.testing import simulated
 
 MIB = 1 << 20
 SLAB = nntap.pool_stats()["slab_bytes"]
@@ -150,6 +152,20 @@ def test_an_unread_record_lives_in_its_cache_alone() -> None:
     assert nntap.pool_stats()["used_bytes"] == before
 
 
+def test_a_record_that_holds_its_cache_is_garbage_as_any_other_cycle() -> None:
+    tensor = torch.ones(8)
+    model = nn.ModuleList([Give(lambda: tensor), Give(lambda: tensor)])
+    with nntap.capture(model) as cache:
+        for module in model:
+            module()
+    shared = cache["0"].output
+    shared.cache = cache  # the second record is the same tensor, and nobody has read it
+    gone = weakref.ref(cache)
+    del cache, shared
+    gc.collect()
+    assert gone() is None
+
+
 def test_the_last_view_of_a_record_may_die_on_another_thread() -> None:
     gc.collect()
     before = nntap.pool_stats()["used_bytes"]
@@ -240,6 +256,47 @@ def test_a_recording_thread_waits_until_another_one_frees_memory(limited: int) -
     assert caches[0].stats.stalls == 1
     assert caches[0].stats.stall_seconds > 0
     assert nntap.pool_stats()["reserved_bytes"] <= limited
+
+
+def edit(tensor: torch.Tensor) -> None:
+    tensor.add_(1)
+
+
+def free(tensor: torch.Tensor) -> None:
+    tensor.untyped_storage().resize_(0)
+
+
+@pytest.mark.parametrize("change", [edit, free])
+@pytest.mark.parametrize(
+    "device", [nullcontext, lambda: simulated(pinned=False, chunk_bytes=32 * MIB)], ids=["cpu", "gpu"]
+)
+def test_a_tensor_that_another_thread_changes_while_its_record_waits_is_not_recorded(
+    limited: int, change: Any, device: Any
+) -> None:
+    held = [recorded(24)]
+    tensor = filled(16)
+    model = Give(lambda: tensor)
+    caches: list[nntap.Cache] = []
+
+    def meanwhile() -> None:
+        while not caches or caches[0].stats.stalls == 0:
+            threading.Event().wait(0.001)
+        change(tensor)
+        held.clear()
+
+    other = threading.Thread(target=meanwhile)
+    with device(), nntap.capture(model) as cache:
+        caches.append(cache)
+        other.start()
+        with pytest.raises(nntap.HostMemoryError, match="changed by another thread while its record waited"):
+            model()
+        other.join()
+        assert len(cache) == 0
+        tensor.untyped_storage().resize_(16 * MIB)
+        model()
+        assert torch.equal(cache[""].output, tensor)
+        del cache
+        caches.clear()
 
 
 def test_when_all_memory_is_the_capture_s_own_it_raises_and_keeps_what_it_has(limited: int) -> None:

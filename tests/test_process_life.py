@@ -118,6 +118,26 @@ def test_a_child_s_first_large_copy_needs_no_thread_of_torch() -> None:
     """)
 
 
+def test_a_child_that_is_the_first_to_use_the_core_needs_no_thread_of_torch() -> None:
+    assert_script_runs(
+        """
+        import os, torch, nntap
+        torch.set_num_threads(2)
+        large = torch.zeros(4 << 20)
+        large + 1  # runs torch's threads, and the core is not loaded
+        model = torch.nn.Flatten(0)
+        child = os.fork()
+        if child == 0:
+            with nntap.capture(model) as cache:
+                model(large)
+            torch.set_num_threads(1)  # for the comparison, which is torch's
+            os._exit(0 if (cache[""].output == 0).all() else 1)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        """,
+        says="0",
+    )
+
+
 def test_a_child_may_be_forked_while_other_threads_record() -> None:
     assert_runs("""
         go_on = True

@@ -29,6 +29,18 @@ class RecursionGuard {
   ~RecursionGuard() { Py_LeaveRecursiveCall(); }
 };
 
+/// Sets the error that is on its way aside, for a scope in which Python code may run.
+class ErrorSetAside {
+ public:
+  ErrorSetAside() { PyErr_Fetch(&type_, &value_, &traceback_); }
+  ErrorSetAside(const ErrorSetAside&) = delete;
+  ErrorSetAside& operator=(const ErrorSetAside&) = delete;
+  ~ErrorSetAside() { PyErr_Restore(type_, value_, traceback_); }
+
+ private:
+  PyObject *type_, *value_, *traceback_;
+};
+
 /// What a function of Python's C interface returns: the body's result, or NULL with the error set.
 template <typename Body>
 PyObject* guarded(Body body) noexcept {

@@ -210,12 +210,12 @@ int recorder_traverse(PyObject* self, visitproc visit, void* arg) {
 
 int recorder_clear(PyObject* self) {
   State& state = state_of(self);
+  state.closed = true;
   // Moved out first: dropping a value may run Python code that looks at this recorder.
   const auto paths = std::exchange(state.paths, {});
   const Ref slow = std::exchange(state.tensors.options.slow, Ref()), rebuild = std::exchange(state.rebuild, Ref());
   state.order.clear();
   state.tensors.forget_tensors();
-  state.closed = true;
   return 0;
 }
 

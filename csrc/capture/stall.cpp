@@ -101,7 +101,9 @@ void place_or_wait(MemoryRequest& request, std::uint64_t own_bytes, StallStats& 
   if (request.place()) return;
   const LoggedScope logged("stall", request.bytes());
   const CountedStall counted(stats);
+  request.begin_stall();
   wait_until_placed(request, own_bytes, counted.start());
+  request.end_stall();
 }
 
 }  // namespace nntap

@@ -32,6 +32,10 @@ class MemoryRequest {
 
   /// Waits until some may be there, or `patience` is over. Called without the GIL.
   virtual void wait(std::chrono::milliseconds patience) = 0;
+
+  /// Around a stall, in which other threads run: what is to be recorded must be the same afterwards. The second throws.
+  virtual void begin_stall() = 0;
+  virtual void end_stall() const = 0;
 };
 
 /// The longest one stall may last, in seconds. Throws InvalidArgument when negative or not a number.
@@ -40,8 +44,9 @@ double stall_patience();
 
 /// Places the request, waiting for memory if it must: while records of others exist and another thread could drop them,
 /// waits with the GIL released; once in a stall, early on or before it gives up, collects garbage. Throws
-/// HostMemoryError when nobody can free any, or when patience is over; PythonErrorSet when the wait was interrupted.
-/// `own_bytes`: what the asking recorder holds.
+/// HostMemoryError when nobody can free any, when patience is over, or when what is to be recorded was changed
+/// meanwhile; PythonErrorSet when the wait was interrupted. While copies under way will free some, patience is not
+/// looked at. `own_bytes`: what the asking recorder holds.
 void place_or_wait(MemoryRequest& request, std::uint64_t own_bytes, StallStats& stats);
 
 }  // namespace nntap

@@ -160,6 +160,7 @@ void tap_modules(PyObject* modules, PyObject* recorder) {
       tap_module(PyTuple_GET_ITEM(all.get(), path), recorder, path);
     }
   } catch (...) {
+    const ErrorSetAside aside;
     untap_modules(all.get(), recorder);
     throw;
   }

@@ -1,7 +1,9 @@
 #include "capture/tensor_recorder.hpp"
 
 #include <memory>
+#include <optional>
 #include <utility>
+#include <vector>
 
 #include "capture/python_error.hpp"
 #include "capture/ticket.hpp"
@@ -12,32 +14,95 @@
 namespace nntap {
 namespace {
 
-// Copies from here on let other Python threads run.
+// From here on.
 constexpr std::size_t kDropGilBytes = std::size_t{4} << 20;
+
+// Large work lets other Python threads run.
+template <typename Work>
+auto letting_others_run(std::size_t bytes, Work work) {
+  if (bytes < kDropGilBytes) return work();
+  const WithoutGil others_run;
+  return work();
+}
+
+// A tensor whose record waits for memory, and what it was like before.
+class Waiting {
+ public:
+  Waiting(PyObject* tensor, const TensorView& source)
+      : tensor_(tensor), source_(source), version_(torch_seam::version(tensor)) {}
+
+  // Other threads may have edited it, or have given its memory back.
+  void check_unchanged() const {
+    TensorView now;
+    const bool same = torch_seam::view(tensor_, now) == nullptr && now.data == source_.data &&
+                      now.layout == source_.layout && torch_seam::version(tensor_) == version_;
+    NNTAP_CHECK(same, HostMemoryError,
+                "a tensor was changed by another thread while its record waited for host memory: what the module gave "
+                "back is gone. Edit tensors in the thread that runs the model, or raise the limit with "
+                "nntap.set_limits(host_bytes=...)");
+  }
+
+ private:
+  PyObject* tensor_;  // borrowed: the model's thread holds it
+  TensorView source_;
+  std::int64_t version_;
+};
+
+// What this thread has enqueued and not submitted, for when it has to wait.
+struct Enqueued {
+  PyObject* tensor;  // borrowed: the value that is being recorded holds it
+  std::shared_ptr<Record> record;
+};
+std::vector<Enqueued>& enqueued() {
+  thread_local std::vector<Enqueued> mine;
+  return mine;
+}
 
 class CopyRequest final : public MemoryRequest {
  public:
-  explicit CopyRequest(Snapshot& snapshot) : snapshot_(snapshot) {}
-  bool place() override { return snapshot_.place(); }
+  CopyRequest(Snapshot& snapshot, PyObject* tensor, const TensorView& source)
+      : snapshot_(snapshot), tensor_(tensor), source_(source) {}
+  bool place() override {
+    return letting_others_run(bytes(), [&] { return snapshot_.place(); });
+  }
+  void begin_stall() override { waiting_.emplace(tensor_, source_); }
+  void end_stall() const override { waiting_->check_unchanged(); }
   std::size_t bytes() const override { return snapshot_.bytes(); }
   std::size_t bytes_in_use() const override { return HostPool::instance().stats().used_bytes; }
   void wait(std::chrono::milliseconds patience) override { HostPool::instance().wait_for_return(patience); }
 
  private:
   Snapshot& snapshot_;
+  PyObject* tensor_;
+  const TensorView& source_;
+  std::optional<Waiting> waiting_;
 };
 
 class SubmitRequest final : public MemoryRequest {
  public:
   explicit SubmitRequest(const AsynchronousDevice& device) : device_(device) {}
-  bool place() override { return device_.submit(); }
+  bool place() override {
+    if (stalled_) check_unchanged();  // before the kernels are launched that read them
+    return device_.submit();
+  }
+  void begin_stall() override {
+    for (const Enqueued& each : enqueued()) waiting_.emplace_back(each.tensor, each.record->source);
+    stalled_ = true;
+  }
+  void end_stall() const override {}
   std::size_t bytes() const override { return device_.bytes_wanted(); }
   std::size_t bytes_in_use() const override { return device_.host_bytes_in_use(); }
   bool comes_free() const override { return device_.frees_memory(); }
   void wait(std::chrono::milliseconds patience) override { device_.wait_for_memory(patience); }
 
  private:
+  void check_unchanged() const {
+    for (const Waiting& each : waiting_) each.check_unchanged();
+  }
+
   const AsynchronousDevice& device_;
+  bool stalled_ = false;
+  std::vector<Waiting> waiting_;
 };
 
 bool same(DLDevice a, DLDevice b) { return a.device_type == b.device_type && a.device_id == b.device_id; }
@@ -57,7 +122,7 @@ Ref TensorRecorder::record(PyObject* tensor) {
   const DLDataType out = options.has_dtype ? options.dtype : source.dtype;
   if (!device->can_cast(source.dtype, out)) return leave_to_torch("cast left to torch", tensor);
   if (const char* reason = wrong_target(source)) return leave_to_torch(reason, tensor);
-  if (const auto* now = device->synchronous()) return copy_now(*now, source, out);
+  if (const auto* now = device->synchronous()) return copy_now(*now, source, out, tensor);
   return copy_later(*device->asynchronous(), source, out, tensor);
 }
 
@@ -72,17 +137,17 @@ const char* TensorRecorder::wrong_target(const TensorView& source) const {
   return here ? nullptr : "another target device";
 }
 
-Ref TensorRecorder::copy_now(const SynchronousDevice& device, const TensorView& source, DLDataType out) {
+Ref TensorRecorder::copy_now(const SynchronousDevice& device, const TensorView& source, DLDataType out,
+                             PyObject* tensor) {
   Snapshot snapshot(device, source, out);
-  if (auto known = snapshot.find_shared(shared_, copies)) return ticket_for(std::move(known));
-  CopyRequest request(snapshot);
-  place_or_wait(request, copies.bytes_held, stalls);
-  if (snapshot.bytes() < kDropGilBytes) {
-    snapshot.copy();
-  } else {
-    const WithoutGil others_run;
-    snapshot.copy();
+  auto known = snapshot.propose(shared_);
+  if (known != nullptr && letting_others_run(snapshot.bytes(), [&] { return snapshot.is(*known); })) {
+    copies.count_shared(*known);
+    return ticket_for(std::move(known));
   }
+  CopyRequest request(snapshot, tensor, source);
+  place_or_wait(request, copies.bytes_held, stalls);
+  letting_others_run(snapshot.bytes(), [&] { snapshot.copy(); });
   Ref ticket = ticket_for(snapshot.commit(shared_, copies));
   if (!sharing_) shared_.clear();  // the capture ended while others ran
   return ticket;
@@ -98,6 +163,7 @@ Ref TensorRecorder::copy_later(const AsynchronousDevice& device, const TensorVie
   auto record = make_record(source, out, plan);
   const bool on_device = !options.has_target || options.target.device_type != kDLCPU;
   if (const char* reason = device.enqueue(record, plan.gather, on_device)) return leave_to_torch(reason, tensor);
+  enqueued().push_back({tensor, record});
   copies.count_copied(*record);
   handed_on_.remember(tensor, record);
   return ticket_for(std::move(record));
@@ -114,9 +180,11 @@ void TensorRecorder::submit() {
       throw;
     }
   }
+  enqueued().clear();
 }
 
 void TensorRecorder::discard() noexcept {
+  enqueued().clear();
   for (const AsynchronousDevice* device : asynchronous_devices()) {
     if (device->bytes_wanted() == 0) continue;
     device->discard();

@@ -54,7 +54,7 @@ class TensorRecorder {
 
  private:
   Ref leave_to_torch(const char* reason, PyObject* tensor);
-  Ref copy_now(const SynchronousDevice& device, const TensorView& source, DLDataType out);
+  Ref copy_now(const SynchronousDevice& device, const TensorView& source, DLDataType out, PyObject* tensor);
   Ref copy_later(const AsynchronousDevice& device, const TensorView& source, DLDataType out, PyObject* tensor);
   const char* wrong_target(const TensorView& source) const;
 

@@ -4,6 +4,7 @@
 
 #include "capture/python_error.hpp"
 #include "capture/torch_seam.hpp"
+#include "capture/weak_reference.hpp"
 #include "support/error.hpp"
 
 namespace nntap {
@@ -12,7 +13,7 @@ namespace {
 struct Ticket {
   PyObject_HEAD
   std::shared_ptr<Record> record;
-  PyObject* tensor;  // owned; null until redeemed
+  PyObject* tensor;  // a weak reference, owned; null until redeemed
 };
 
 PyTypeObject* ticket_type = nullptr;  // owned for the life of the process
@@ -62,11 +63,11 @@ Ref redeem(PyObject* self) {
     record.landing.reset();
   }
   NNTAP_CHECK(record.nbytes == 0 || record.data() != nullptr, std::runtime_error, "a record was never copied");
-  if (ticket->tensor == nullptr) {
-    Ref made = torch_seam::to_tensor(ticket->record);
-    if (ticket->tensor == nullptr) ticket->tensor = made.release();  // another thread may have been faster
-  }
-  return Ref::share(ticket->tensor);
+  if (Ref known = referent(ticket->tensor)) return known;
+  Ref made = torch_seam::to_tensor(ticket->record);
+  if (Ref known = referent(ticket->tensor)) return known;  // another thread was faster
+  Py_XSETREF(ticket->tensor, checked(PyWeakref_NewRef(made.get(), nullptr)).release());
+  return made;
 }
 
 }  // namespace nntap

@@ -97,11 +97,9 @@ class OrdinaryTensors {
   OrdinaryTensors& operator=(const OrdinaryTensors&) = delete;
   ~OrdinaryTensors() {
     if (!mode_) return;
-    PyObject *type, *value, *traceback;  // of an error that is on its way
-    PyErr_Fetch(&type, &value, &traceback);
+    const ErrorSetAside aside;
     const Ref left = Ref::steal(PyObject_CallMethod(mode_.get(), "__exit__", "OOO", Py_None, Py_None, Py_None));
     if (!left) PyErr_Clear();
-    PyErr_Restore(type, value, traceback);
   }
 
  private:

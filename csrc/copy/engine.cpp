@@ -50,13 +50,6 @@ std::shared_ptr<Record> make_record(const TensorView& source, DLDataType out, co
 Snapshot::Snapshot(const SynchronousDevice& device, const TensorView& source, DLDataType out)
     : device_(device), source_(source), out_(out), plan_(source, out) {}
 
-std::shared_ptr<Record> Snapshot::find_shared(const ShareTable& table, CopyStats& stats) const {
-  auto known = table.propose(source_, out_);
-  if (known == nullptr || !device_.holds(*known, source_, plan_.gather)) return nullptr;
-  stats.count_shared(*known);
-  return known;
-}
-
 bool Snapshot::place() {
   Block block = HostPool::instance().acquire(bytes());
   if (block.data() == nullptr) return false;

@@ -39,8 +39,8 @@ struct Plan {
 /// A planned record, without memory.
 std::shared_ptr<Record> make_record(const TensorView& source, DLDataType out, const Plan& plan);
 
-/// One snapshot on a synchronous device: find_shared(), or place(), copy() and commit(). Only copy() may run without
-/// the caller's lock (the GIL), which guards the table and the statistics.
+/// One snapshot on a synchronous device: propose() and is(), or place(), copy() and commit(). The caller's lock (the
+/// GIL) guards the table and the statistics; what takes neither may run without it.
 class Snapshot {
  public:
   /// The device must own the source and can_cast(); the source and its view must live until copy() has returned.
@@ -48,8 +48,11 @@ class Snapshot {
 
   std::size_t bytes() const { return plan_.nbytes; }
 
-  /// The earlier record that already holds these bytes, or null.
-  std::shared_ptr<Record> find_shared(const ShareTable& table, CopyStats& stats) const;
+  /// An earlier record that may hold these bytes already, or null.
+  std::shared_ptr<Record> propose(const ShareTable& table) const { return table.propose(source_, out_); }
+
+  /// Whether it does.
+  bool is(const Record& known) const { return device_.holds(known, source_, plan_.gather); }
 
   /// Takes memory for the record. False when the pool has none; may be called again.
   bool place();

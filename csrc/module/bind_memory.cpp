@@ -1,6 +1,7 @@
 #include "capture/stall.hpp"
 #include "copy/host_pool.hpp"
 #include "copy/pages.hpp"
+#include "device/cpu/torch_threads.hpp"
 #include "module/bind.hpp"
 
 namespace py = pybind11;
@@ -37,6 +38,7 @@ void bind_memory(py::module_& m) {
   m.def("memory_of_this_system", memory_of_this_system, py::arg("cgroups") = "/sys/fs/cgroup",
         "What this process may use of the machine's memory, in bytes.");
   m.def("set_wait_seconds", set_stall_patience, py::arg("seconds"), "The longest a hook waits for host memory.");
+  m.def("lose_torch_threads", lose_torch_threads, "This process was forked before the core was loaded.");
   m.def(
       "reserve_host", [](std::size_t size) { return HostPool::instance().reserve(size); }, py::arg("size"),
       py::call_guard<py::gil_scoped_release>(), "Host memory for that many bytes of records; False: not to be had.");

@@ -10,6 +10,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from nntap import forks  # noqa: F401  (notices forks from now on)
 from nntap._version import __version__
 
 if TYPE_CHECKING:

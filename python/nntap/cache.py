@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from nntap.errors import UnknownModuleError
+from nntap.errors import UnknownModuleError, brief
 from nntap.export import save_safetensors
 from nntap.records import Records, StoredRecords
 from nntap.show import show_cache, show_entry, show_view
@@ -20,8 +20,9 @@ class Entry:
     """One call of a module.
 
     Attributes:
-        output: What the module gave back, or None where outputs are not recorded. Containers keep their types; each
-            tensor has the shape that it had, on the device and in the dtype that recording was asked for.
+        output: What the module gave back, or None where outputs are not recorded, or the call never returned: it
+            raised, or gradient checkpointing stopped it, and its inputs were recorded. Containers keep their types;
+            each tensor has the shape that it had, on the device and in the dtype that recording was asked for.
         inputs: ``(args, kwargs)`` it was called with, likewise, or None where inputs are not recorded.
         input: The first positional argument, else the first keyword argument, else None.
     """
@@ -99,7 +100,7 @@ class _Node:
 
     def __getitem__(self, key: Any) -> Any:
         if not isinstance(key, str):
-            raise TypeError(f"{key!r} is no module path: give a string such as {self._example()!r}")
+            raise TypeError(f"{brief(key)} is no module path: give a string such as {self._example()!r}")
         return CacheView(self._cache, self._resolve(key))
 
     def _resolve(self, key: str) -> str:
@@ -147,12 +148,14 @@ class _Node:
 
 
 class Cache(_Node):
-    """Recorded activations, keyed by module path in the order the model ran them.
+    """Recorded activations, keyed by module path in the order the model ran them: in which modules gave back, or, where
+    inputs are recorded too, in which they were called. The visits of a module that calls itself have the same order.
 
     ``cache["transformer.h.0"].output``, ``cache.transformer.h[0].output`` and ``cache.model.transformer.h[0].output``
     read the same tensor. Records are snapshots: nothing done in place to the model's tensors changes them. Records of
     a tensor that several modules handed on unchanged are one tensor. A cache can be read while it is recorded, copied,
-    pickled and given to ``torch.save``; what is pickled are plain tensors and the paths.
+    pickled and given to ``torch.save``; what is pickled are plain tensors and the paths. ``copy.deepcopy`` takes no
+    records of ``detach=False``: torch copies no tensor in a graph so.
     """
 
     def __init__(self, records: Records, make_tree: Callable[[], PathTree]) -> None:
@@ -198,7 +201,9 @@ class Cache(_Node):
 
         Raises:
             ImportError: If safetensors is not installed.
-            ValueError: If two values would have the same name, as in ``{0: a, "0": b}``; nothing is written then.
+            ValueError: If two values would have the same name, as in ``{0: a, "0": b}``, or the file cannot hold a
+                tensor: one that is sparse, quantized or nested, has no memory (meta), or is of complex128. Nothing is
+                written then.
         """
         if path is None:
             return self
@@ -291,14 +296,18 @@ class CacheView(_Node):
             index = operator.index(key)
         except TypeError:
             raise TypeError(
-                f"{key!r} is no index: give a whole number, a slice of a recorded module's visits, or a module path"
+                f"{brief(key)} is no index: give a whole number, a slice of a recorded module's visits, or a module "
+                "path"
             ) from None
         child = self._cache._tree.has_index(self.path, index) and (self._walked or not self._recorded())
         if child:
             return CacheView(self._cache, self._cache._tree.indexed(self.path, index), walked=True)
         if not self._recorded():
             self._cache._tree.indexed(self.path, index)  # raises, naming how many there are
-        return self._entries()[index]
+        entries = self._entries()
+        if not -len(entries) <= index < len(entries):
+            raise IndexError(f"{self._path!r} has no visit {index}; it was called {len(entries)} times")
+        return entries[index]
 
     def _sliced(self, key: slice) -> list[Entry]:
         if not self._recorded():

@@ -7,6 +7,7 @@ import warnings
 
 from nntap.errors import OLDEST_TORCH, CudaError, HostMemoryError, UnsupportedTorchError
 from nntap.exchange import provide
+from nntap.forks import forked
 
 
 def _connect() -> None:
@@ -29,6 +30,8 @@ def _connect() -> None:
 from nntap import _core  # noqa: E402
 
 _core.set_errors(HostMemoryError, CudaError)
+if forked:
+    _core.lose_torch_threads()
 _connect()
 atexit.register(_core.stop_cuda)
 

@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch._compile import _disable_dynamo
 
 _lock = threading.RLock()  # the garbage collector may end a forgotten capture while this thread holds it
 os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
-_captures: set[int] = set()  # by id: a capture that is forgotten is not kept
+_captures: dict[int, bool] = {}  # by id: a capture that is forgotten is not kept; whether it was eager from its start
 _stance: Any = None  # torch's handle for putting things back; None while torch's compiler is not loaded
 
 
@@ -26,15 +27,21 @@ def run_eagerly(capture: object) -> None:
         # The compiler takes seconds to import; where it is not loaded, nothing has been compiled.
         if _stance is None and "torch._dynamo" in sys.modules:
             _stance = _force_eager()
-        _captures.add(id(capture))
+        _captures[id(capture)] = _stance is not None
 
 
+@_disable_dynamo  # a capture may be opened inside compiled code, and the compiler refuses to trace this
 def _force_eager() -> Any:
     if hasattr(torch.compiler, "set_stance"):  # from torch 2.6 on
         return torch.compiler.set_stance("force_eager")
     stance = _no_frames()
     stance.__enter__()
     return stance
+
+
+@_disable_dynamo
+def _end(stance: Any) -> None:
+    stance.__exit__(None, None, None)
 
 
 @contextlib.contextmanager
@@ -54,22 +61,19 @@ def _no_frames() -> Iterator[None]:
 
 
 def run_as_before(capture: object) -> None:
-    """Ends a `run_eagerly`. The last one puts torch's stance back, and warns if it came too late."""
+    """Ends a `run_eagerly`. The last one puts torch's stance back; each warns if the stance came too late for it."""
     global _stance
     with _lock:
-        too_late = _stance is None and id(capture) in _captures
-        _captures.discard(id(capture))
-        if _captures:
-            return
-        if _stance is not None:
-            _stance.__exit__(None, None, None)  # under the lock: a capture that opens now would keep what it ends
+        in_time = _captures.pop(id(capture), True)
+        if not _captures and _stance is not None:
+            _end(_stance)  # under the lock: a capture that opens now would keep what it ends
             _stance = None
-    if too_late and _has_compiled():
+    if not in_time and _has_compiled():
         warnings.warn(
             "torch.compile was first used inside a nntap.capture block: modules inside compiled code were not "
             "recorded. Compile before the block; captured models run eagerly.",
             RuntimeWarning,
-            stacklevel=5,
+            stacklevel=7,
         )
 
 

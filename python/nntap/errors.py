@@ -34,14 +34,20 @@ class UnsupportedNnsightError(ImportError):
     """nnsight is missing, or its version is not supported; names the versions that are."""
 
 
+def brief(value: object) -> str:
+    """A short text for an error: what a user gave, or of what type it is where that would be long."""
+    text = repr(value)
+    return text if len(text) <= 80 and "\n" not in text else f"a {type(value).__name__}"
+
+
 def no_core(error: ImportError) -> ImportError:
     """Says why the compiled core could not be imported, and what to do."""
     there = sorted(path.name for path in Path(__file__).parent.glob("_core.*") if path.suffix != ".pyi")
     wanted = f"_core{EXTENSION_SUFFIXES[0]}"
-    if not there:
-        found = f"{wanted} is not there"
-    elif wanted in there:
+    if wanted in there or (error.path or "").endswith(wanted):
         found = str(error)
+    elif not there:
+        found = f"{wanted} is not there"
     else:
         found = f"this Python needs {wanted}, and nntap was installed for another one: {', '.join(there)}"
     return ImportError(

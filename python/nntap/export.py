@@ -27,7 +27,25 @@ def save_safetensors(cache: Cache, path: str | os.PathLike[str]) -> None:
     tensors = {name: value for name, value in values.items() if isinstance(value, torch.Tensor)}
     others = {name: repr(value) for name, value in values.items() if name not in tensors}
     metadata = {"format": "pt", "nntap.others": json.dumps(others)}
+    for name, tensor in tensors.items():
+        _check(name, tensor)
     save_file(_apart(tensors), os.fspath(path), metadata=metadata)
+
+
+def _check(name: str, tensor: torch.Tensor) -> None:
+    """Raises ValueError for a tensor that the file cannot hold."""
+    if tensor.is_meta:
+        kind = "has no memory (device meta)"
+    elif tensor.layout is not torch.strided:
+        kind = f"is of layout {tensor.layout}"
+    elif tensor.is_quantized or tensor.is_nested or tensor.dtype in (torch.complex128, torch.complex32):
+        kind = "is nested" if tensor.is_nested else f"is of {tensor.dtype}"
+    else:
+        return
+    raise ValueError(
+        f"{name!r} {kind}, which a safetensors file cannot hold: select other modules, or save cache.to_dict() with "
+        "torch.save"
+    )
 
 
 def _by_name(cache: Cache) -> dict[str, Any]:

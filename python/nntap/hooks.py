@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import torch
@@ -63,15 +63,15 @@ class InstalledHooks:
             )
 
     def _take_off(self) -> int:
-        """Returns how many taps were not there any more."""
-        self._recorder.close()
-        lost = self._recorder.untap(self._modules) if self._tapped else 0
-        if self._inputs is not None:
-            self._inputs.remove()
-        for handle in self._unfused:
-            handle.remove()
-        run_as_before(self)
-        return lost
+        """Returns how many taps were not there any more. Whatever raises, all the rest is taken off."""
+        with ExitStack() as last_first:
+            last_first.callback(run_as_before, self)
+            for handle in self._unfused:
+                last_first.callback(handle.remove)
+            if self._inputs is not None:
+                last_first.callback(self._inputs.remove)
+            last_first.callback(self._recorder.close)
+            return self._recorder.untap(self._modules) if self._tapped else 0
 
 
 def fused_layers(modules: Iterable[torch.nn.Module], wanted: Sequence[torch.nn.Module]) -> list[torch.nn.Module]:

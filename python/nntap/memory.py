@@ -28,6 +28,7 @@ def set_limits(
             holds all that is in use, or no other thread lives, it raises `HostMemoryError` without waiting. A record
             that is kept, however small, keeps its slab from going back to the system: clone what you keep for long.
         wait_seconds: The longest one stall may last, in seconds, before it raises `HostMemoryError`; 30 at the start.
+            Time in which a GPU's own copies will make room does not count.
         pinned_bytes: The most bytes of pinned slabs, which records of CUDA tensors are copied into; at least one slab.
             ``None`` removes the limit; half of the machine's memory at the start. Past it, records pass through
             staging memory of 64 MiB into ordinary host memory.

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
-from nntap.errors import UnknownModuleError
+from nntap.errors import UnknownModuleError, brief
 from nntap.tree import PathTree, closest, join
 
 TAKES = (
@@ -59,7 +59,7 @@ def select(modules: Any, model: Model) -> list[str]:
         return model.all_paths()
     paths = list(dict.fromkeys(_expand(modules, model)))
     if not paths:
-        raise ValueError(f"modules={modules!r} would record nothing: {TAKES}")
+        raise ValueError(f"modules={brief(modules)} would record nothing: {TAKES}")
     return paths
 
 

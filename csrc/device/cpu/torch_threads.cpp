@@ -25,12 +25,12 @@ struct OpenMp {
   bool complete() const { return parallel && max_threads && thread && threads && in_parallel; }
 };
 
+std::atomic<bool> missing{false};
+
 #if defined(__linux__)
 
-std::atomic<bool> forked{false};
-
 // From the moment the core is loaded: torch may have run its threads before the core did.
-const int kWatchingForks = pthread_atfork(nullptr, nullptr, [] { forked = true; });
+const int kWatchingForks = pthread_atfork(nullptr, nullptr, lose_torch_threads);
 
 template <typename Entry>
 void find(void* library, const char* symbol, Entry& entry) {
@@ -58,12 +58,12 @@ OpenMp find_openmp() {
   return found;
 }
 
-bool threads_are_missing() { return kWatchingForks != 0 || forked.load(std::memory_order_relaxed); }
+bool threads_are_missing() { return kWatchingForks != 0 || missing.load(std::memory_order_relaxed); }
 
 #else
 
 OpenMp find_openmp() { return {}; }
-bool threads_are_missing() { return false; }
+bool threads_are_missing() { return missing.load(std::memory_order_relaxed); }
 
 #endif
 
@@ -85,6 +85,8 @@ void run_share(void* job) {
 }
 
 }  // namespace
+
+void lose_torch_threads() { missing = true; }
 
 int torch_threads() {
   if (!openmp().complete() || threads_are_missing() || openmp().in_parallel() != 0) return 1;

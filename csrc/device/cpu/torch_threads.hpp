@@ -9,6 +9,9 @@ namespace nntap {
 /// inside such an operation, and in a forked process, where its threads are missing.
 int torch_threads();
 
+/// From here on they are missing: the process was forked before the core was loaded.
+void lose_torch_threads();
+
 /// Calls work(data, part) for each part, on these threads, and returns when all have returned. The work must not throw.
 void on_torch_threads(int parts, void (*work)(void*, int), void* data);
 
