@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the sdist and, from it, a wheel for each Python; checks them and prints what they are.
 # usage: scripts/build_wheels.sh [--out DIR] [--aarch64] [PYTHON ...]
-#   PYTHON     interpreters to build for; without any, each of 3.10 to 3.14 that is on this machine
+#   PYTHON     interpreters to build for; without any, each of 3.10 to 3.15 that is on this machine
 #   --out DIR  where wheels go (default: wheelhouse)
 #   --aarch64  build for aarch64 on this machine
 # NNTAP_WHEEL_TOOLS: where the tools are, or go (default: build/wheel-tools).

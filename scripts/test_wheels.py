@@ -36,7 +36,7 @@ TORCHES = {  # and the Pythons 3 that each has wheels for
     "2.10.0": range(10, 15),
     "2.13.0": range(10, 15),
     "2.14.1": range(10, 15),
-    "2.15.0": range(11, 15),
+    "2.15.0": range(11, 16),
 }
 OLD_TRANSFORMERS = {"2.4.1": "transformers<5", "2.5.1": "transformers<5"}  # newer ones need torch 2.6
 STEPS = ["install", "import", "doctor", "demo", "tests"]
