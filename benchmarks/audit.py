@@ -30,10 +30,6 @@ class Audit:
     bytes_moved: int
     moved_sizes: tuple[int, ...]
 
-    @property
-    def share_right(self) -> float:
-        return self.right / max(1, self.right + self.wrong + self.missing)
-
 
 class _Truth:
     """Clones of what modules take in and give back, by location, a list of tensors a visit.

@@ -38,7 +38,7 @@ def _machine_table(result: dict[str, Any]) -> str:
     lines = [
         f"{_machine(result)}:",
         "",
-        "| Recorded | Bytes | Bare forward | Compared with | It adds | nntap adds | Part of it |",
+        "| Recorded | Bytes | Bare forward | Compared with | Its overhead | nntap's overhead | Ratio |",
         "|---|---|---|---|---|---|---|",
     ]
     for case in _headlines(result):

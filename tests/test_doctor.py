@@ -90,9 +90,9 @@ def test_without_torch_it_says_how_to_get_it() -> None:
     assert result.returncode == 1, result.stderr
     assert result.stderr == ""
     assert "\nmissing  torch " in result.stdout
-    assert 'how to mend: pip install --upgrade "torch>=2.4"' in result.stdout
+    assert 'how to fix: pip install --upgrade "torch>=2.4"' in result.stdout
     assert "\nbroken   capture " in result.stdout
-    assert "Capture cannot work. Mend first: torch, " in result.stdout
+    assert "Capture cannot work. Fix first: torch, " in result.stdout
 
 
 def test_without_the_compiled_core_it_says_how_to_get_it() -> None:
@@ -100,8 +100,8 @@ def test_without_the_compiled_core_it_says_how_to_get_it() -> None:
     assert result.returncode == 1, result.stderr
     assert "\nok       torch " in result.stdout
     assert "\nbroken   compiled core " in result.stdout
-    assert "how to mend: pip install --force-reinstall --no-deps nntap" in result.stdout
-    assert "Mend first: compiled core, capture." in result.stdout
+    assert "how to fix: pip install --force-reinstall --no-deps nntap" in result.stdout
+    assert "Fix first: compiled core, capture." in result.stdout
 
 
 def torch_of(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +121,7 @@ def test_a_torch_that_is_too_old_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
         "torch", "broken", "2.3.1+cu121; 2.4 or later is needed", doctor.GET_TORCH, needed=True
     )
     assert by_name["DLPack exchange API"].status == "missing"
-    assert by_name["DLPack exchange API"].mend == by_name["capture"].mend == "mend torch first"
+    assert by_name["DLPack exchange API"].fix == by_name["capture"].fix == "fix torch first"
     assert doctor.exit_code(checks) == 1
 
 
@@ -131,7 +131,7 @@ def test_an_older_torch_without_the_package_it_needs_is_told(monkeypatch: pytest
     (check,) = doctor._exchange_api()
     assert (check.status, check.needed) == ("broken", False)  # torch makes the records
     assert "torch 2.9.1+cu128 has no DLPack exchange API" in check.found
-    assert check.mend == "pip install --upgrade torch-c-dlpack-ext"
+    assert check.fix == "pip install --upgrade torch-c-dlpack-ext"
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_a_torch_that_cannot_be_imported_is_told(monkeypatch: pytest.MonkeyPatch
     (check,) = doctor._torch()
     assert check.status == "broken"
     assert "libtorch_cpu.so" in check.found
-    assert "torch" in check.mend
+    assert "torch" in check.fix
 
 
 def test_an_old_nnsight_is_told_with_the_supported_range(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +169,7 @@ def test_an_old_nnsight_is_told_with_the_supported_range(monkeypatch: pytest.Mon
     check = found(checks)["nnsight"]
     assert check.status == "broken"
     assert check.found == f"0.5.0 is not supported; supported is {SUPPORTED}"
-    assert check.mend == 'pip install "nntap[nnsight]"'
+    assert check.fix == 'pip install "nntap[nnsight]"'
     assert doctor.exit_code(checks) == 0  # nntap.capture works without it
     assert "Not needed for it, but not ok: nnsight." in report(checks)
 
@@ -192,7 +192,7 @@ def test_without_the_optional_packages_capture_still_works(monkeypatch: pytest.M
     checks = doctor.run_checks()
     missing = {check.name for check in checks if check.status == "missing"}
     assert missing == {"nnsight", "transformers", "demo weights", "rich", "matplotlib"}
-    assert all(check.mend.startswith("pip install") for check in checks if check.status == "missing")
+    assert all(check.fix.startswith("pip install") for check in checks if check.status == "missing")
     assert doctor.exit_code(checks) == 0
 
 
@@ -203,7 +203,7 @@ def test_a_transformers_that_does_not_work_with_this_torch_is_told(monkeypatch: 
     (check,) = doctor._transformers()
     assert check.status == "broken"
     assert f"does not work with torch {torch.__version__}" in check.found
-    assert '"transformers<5"' in check.mend
+    assert '"transformers<5"' in check.fix
 
 
 def test_wrong_records_are_found(monkeypatch: pytest.MonkeyPatch) -> None:

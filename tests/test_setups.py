@@ -50,7 +50,7 @@ GET_PACKAGE = "pip install --upgrade torch-c-dlpack-ext"
 
 
 @pytest.mark.parametrize(
-    ("package", "reason", "mend"),
+    ("package", "reason", "fix"),
     [
         (None, "the package that has it cannot be imported", GET_PACKAGE),
         ("raise ImportError('no library for this torch')", "no library for this torch", f"{GET_PACKAGE}, or pip"),
@@ -58,7 +58,7 @@ GET_PACKAGE = "pip install --upgrade torch-c-dlpack-ext"
         ("", "torch-c-dlpack-ext is too old", GET_PACKAGE),
     ],
 )
-def test_without_an_exchange_api_torch_makes_the_records_and_it_is_said(package, reason, mend, tmp_path):
+def test_without_an_exchange_api_torch_makes_the_records_and_it_is_said(package, reason, fix, tmp_path):
     if package is not None:
         (tmp_path / "torch_c_dlpack_ext.py").write_text(package)
     script = f"""
@@ -84,7 +84,7 @@ def test_without_an_exchange_api_torch_makes_the_records_and_it_is_said(package,
     assert done.stdout.startswith("{'torch without a DLPack exchange API': 6} nntap records by torch's own copies here")
     assert "torch 2.9.1 has no DLPack exchange API of its own" in done.stdout
     assert reason in done.stdout
-    assert f"Mend it: {mend}" in done.stdout
+    assert f"Fix it: {fix}" in done.stdout
 
 
 def test_the_package_for_older_torch_is_loaded_without_starting_the_driver(tmp_path):
@@ -126,7 +126,7 @@ def test_without_torch_the_core_says_how_it_was_built():
 def test_without_torch_doctor_does_not_send_anyone_to_reinstall_nntap():
     done = run_script("import sys; sys.modules['torch'] = None; from nntap.cli import main; sys.exit(main(['doctor']))")
     assert done.returncode == 1, done.stderr
-    assert "Mend first: torch, " in done.stdout
+    assert "Fix first: torch, " in done.stdout
     assert "--force-reinstall" not in done.stdout
 
 

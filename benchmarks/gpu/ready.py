@@ -27,7 +27,7 @@ def main() -> int:
         return NO_GPU
     if missing:
         print(f"not installed: {', '.join(missing)}")
-        print("how to mend: pip install " + " ".join(f'"{requirement}"' for requirement in missing))
+        print("how to fix: pip install " + " ".join(f'"{requirement}"' for requirement in missing))
         return 1
     return 0
 

@@ -1,10 +1,9 @@
 #include "capture/hook.hpp"
 
-#include <structmember.h>
 #include <cstddef>
 
-#include "capture/python_error.hpp"
 #include "capture/recorder.hpp"
+#include "python/python_error.hpp"
 #include "support/error.hpp"
 
 namespace nntap {

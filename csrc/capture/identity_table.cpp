@@ -1,8 +1,8 @@
 #include "capture/identity_table.hpp"
 
 #include "capture/torch_seam.hpp"
-#include "capture/weak_reference.hpp"
 #include "copy/dtype.hpp"
+#include "python/weak_reference.hpp"
 
 namespace nntap {
 

@@ -4,8 +4,8 @@
 #include <memory>
 #include <unordered_map>
 
-#include "capture/python.hpp"
 #include "copy/record.hpp"
+#include "python/python.hpp"
 
 namespace nntap {
 

@@ -1,6 +1,6 @@
 #include "capture/module_paths.hpp"
 
-#include "capture/python_error.hpp"
+#include "python/python_error.hpp"
 
 namespace nntap {
 namespace {

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "capture/python.hpp"
+#include "python/python.hpp"
 
 namespace nntap {
 

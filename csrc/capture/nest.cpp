@@ -1,6 +1,6 @@
 #include "capture/nest.hpp"
 
-#include "capture/python_error.hpp"
+#include "python/python_error.hpp"
 
 namespace nntap {
 namespace {

@@ -2,7 +2,7 @@
 
 // Walking what a module takes in and gives back: tensors inside tuples, lists, dicts and other containers.
 
-#include "capture/python.hpp"
+#include "python/python.hpp"
 
 namespace nntap {
 
@@ -19,8 +19,8 @@ class NestVisitor {
   virtual Ref uncommon(PyObject* value) = 0;
 };
 
-/// The value with each leaf replaced. Containers are new objects of the same type, also one that holds itself; the rest
-/// is kept by reference.
+/// The value with each leaf replaced. Containers are new objects of the same type, also one that holds itself, as far
+/// as no uncommon one lies in between; the rest is kept by reference.
 Ref walk_nest(PyObject* value, NestVisitor& visitor);
 
 }  // namespace nntap

@@ -5,13 +5,13 @@
 
 #include "capture/hook.hpp"
 #include "capture/nest.hpp"
-#include "capture/python_error.hpp"
 #include "capture/tap.hpp"
 #include "capture/tensor_recorder.hpp"
 #include "capture/ticket.hpp"
 #include "capture/torch_seam.hpp"
 #include "capture/visits.hpp"
 #include "device/registry.hpp"
+#include "python/python_error.hpp"
 #include "support/error.hpp"
 
 namespace nntap {

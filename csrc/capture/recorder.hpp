@@ -2,7 +2,7 @@
 
 #include <cstddef>
 
-#include "capture/python.hpp"
+#include "python/python.hpp"
 
 namespace nntap {
 

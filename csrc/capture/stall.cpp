@@ -3,8 +3,8 @@
 #include <atomic>
 #include <chrono>
 
-#include "capture/python.hpp"
 #include "copy/host_pool.hpp"
+#include "python/python.hpp"
 #include "support/error.hpp"
 #include "support/event_log.hpp"
 
@@ -40,12 +40,13 @@ class CountedStall {
 
 [[noreturn]] void throw_out_of_memory(const MemoryRequest& request, std::uint64_t own_bytes, const char* why) {
   const HostPoolStats pool = HostPool::instance().stats();
-  throw HostMemoryError(
-      text("no host memory for a record of ", request.bytes(), " bytes: ", why, ". In use: ", pool.used_bytes,
-           " bytes in ", pool.reserved_bytes, " bytes of slabs, of them ", own_bytes, " bytes by this capture; limit: ",
-           pool.limit_bytes == 0 ? text("none, the system refused") : text(pool.limit_bytes, " bytes"),
-           ". What was recorded so far stays readable. Drop caches and tensors that are no longer needed, record less "
-           "(modules=, dtype=), or raise the limit with nntap.set_limits(host_bytes=...)"));
+  throw HostMemoryError(text(
+      "no host memory for a record of ", request.bytes(), " bytes: ", why, ". In use: ", pool.used_bytes, " bytes in ",
+      pool.reserved_bytes, " bytes of slabs, of them ", own_bytes, " bytes by this capture; limit: ",
+      pool.limit_bytes == 0 ? text("none, the system refused") : text(pool.limit_bytes, " bytes"),
+      ". What was recorded so far stays readable. Drop caches and tensors that are no longer needed, record less "
+      "(modules=, dtype=), or ",
+      pool.limit_bytes == 0 ? "free memory of this machine" : "raise the limit with nntap.set_limits(host_bytes=...)"));
 }
 
 // Why it is no use to wait any longer, or null.

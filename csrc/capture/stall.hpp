@@ -27,7 +27,7 @@ class MemoryRequest {
   /// What all records hold.
   virtual std::size_t bytes_in_use() const = 0;
 
-  /// Whether memory will come free whatever anybody drops.
+  /// Whether memory will come free on its own, whoever drops records or not.
   virtual bool comes_free() const { return false; }
 
   /// Waits until some may be there, or `patience` is over. Called without the GIL.

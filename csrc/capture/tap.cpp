@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "capture/hook.hpp"
-#include "capture/python_error.hpp"
 #include "capture/recorder.hpp"
+#include "python/python_error.hpp"
 #include "support/error.hpp"
 
 namespace nntap {

@@ -5,10 +5,10 @@
 #include <utility>
 #include <vector>
 
-#include "capture/python_error.hpp"
 #include "capture/ticket.hpp"
 #include "capture/torch_seam.hpp"
 #include "device/registry.hpp"
+#include "python/python_error.hpp"
 #include "support/error.hpp"
 
 namespace nntap {

@@ -8,10 +8,10 @@
 #include <vector>
 
 #include "capture/identity_table.hpp"
-#include "capture/python.hpp"
 #include "capture/stall.hpp"
-#include "copy/engine.hpp"
 #include "copy/share_table.hpp"
+#include "copy/snapshot.hpp"
+#include "python/python.hpp"
 
 namespace nntap {
 

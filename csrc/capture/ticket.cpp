@@ -2,9 +2,9 @@
 
 #include <new>
 
-#include "capture/python_error.hpp"
 #include "capture/torch_seam.hpp"
-#include "capture/weak_reference.hpp"
+#include "python/python_error.hpp"
+#include "python/weak_reference.hpp"
 #include "support/error.hpp"
 
 namespace nntap {

@@ -2,8 +2,8 @@
 
 #include <memory>
 
-#include "capture/python.hpp"
 #include "copy/record.hpp"
+#include "python/python.hpp"
 
 namespace nntap {
 

@@ -2,8 +2,9 @@
 
 #include <algorithm>
 
-#include "capture/python_error.hpp"
 #include "copy/dtype.hpp"
+#include "device/torch_services.hpp"
+#include "python/python_error.hpp"
 #include "support/error.hpp"
 
 namespace nntap::torch_seam {

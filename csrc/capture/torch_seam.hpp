@@ -5,9 +5,9 @@
 #include <cstdint>
 #include <memory>
 
-#include "capture/python.hpp"
 #include "copy/record.hpp"
 #include "copy/tensor_view.hpp"
+#include "python/python.hpp"
 
 namespace nntap::torch_seam {
 

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <vector>
 
-#include "capture/python.hpp"
+#include "python/python.hpp"
 
 namespace nntap {
 

@@ -30,7 +30,6 @@ class Block {
   ~Block() { release(); }
 
   void* data() const { return data_; }
-  std::size_t size() const { return size_; }
 
   /// Its first `bytes`, rounded up to the alignment, as a block of their own; this one keeps the rest.
   Block split(std::size_t bytes);

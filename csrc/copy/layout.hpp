@@ -39,9 +39,6 @@ struct GatherPlan {
   Dims shape;
   Dims source_strides;
   std::int64_t numel = 0;
-
-  /// Whether the source is one dense run, so that it can be copied flat.
-  bool flat() const { return ndim == 0 || (ndim == 1 && source_strides[0] == 1); }
 };
 
 /// `dense` is what dense_like() gave for `source`.

@@ -5,11 +5,11 @@
 #include <cstddef>
 #include <memory>
 
+#include "copy/device_memory.hpp"
 #include "copy/host_pool.hpp"
 #include "copy/landing.hpp"
 #include "copy/layout.hpp"
 #include "copy/tensor_view.hpp"
-#include "device/torch_services.hpp"
 
 namespace nntap {
 

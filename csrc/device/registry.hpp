@@ -2,7 +2,7 @@
 
 #include <vector>
 
-#include "device/device.hpp"
+#include "copy/device.hpp"
 
 namespace nntap {
 

@@ -6,34 +6,11 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <utility>
 #include <vector>
 
+#include "copy/device_memory.hpp"
+
 namespace nntap {
-
-/// Memory of torch's allocator. Given back when destroyed, on any thread, with or without the GIL.
-class DeviceMemory {
- public:
-  DeviceMemory() = default;
-  explicit DeviceMemory(DLManagedTensorVersioned* owner) : owner_(owner) {}
-  DeviceMemory(DeviceMemory&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)) {}
-  DeviceMemory& operator=(DeviceMemory&& other) noexcept {
-    std::swap(owner_, other.owner_);
-    return *this;
-  }
-  DeviceMemory(const DeviceMemory&) = delete;
-  DeviceMemory& operator=(const DeviceMemory&) = delete;
-  ~DeviceMemory() {
-    if (owner_ != nullptr && owner_->deleter != nullptr) owner_->deleter(owner_);
-  }
-
-  void* data() const {
-    return owner_ == nullptr ? nullptr : static_cast<char*>(owner_->dl_tensor.data) + owner_->dl_tensor.byte_offset;
-  }
-
- private:
-  DLManagedTensorVersioned* owner_ = nullptr;
-};
 
 struct TorchServices {
   /// The stream that torch's operations of this thread go to now. 0 on success.
@@ -52,7 +29,7 @@ struct TorchServices {
   }
 };
 
-/// Filled once, when the core meets torch.
+/// Filled when the core meets torch; the last member when a recording first asks for that type.
 inline TorchServices torch_services;
 
 }  // namespace nntap

@@ -16,16 +16,19 @@ inline DLDataType dtype_of(std::pair<int, int> code_and_bits) {
 }
 
 /// The bytes that a pool holds, by what they are: the part of its figures that every pool has.
-pybind11::dict bytes_of(const HostPoolStats& stats);
+pybind11::dict as_dict(const HostPoolStats& stats);
 
+void bind_capture(pybind11::module_& m);
+void bind_nnsight(pybind11::module_& m);
 void bind_memory(pybind11::module_& m);
+void bind_event_log(pybind11::module_& m);
 void bind_build_info(pybind11::module_& m);
 void bind_cuda(pybind11::module_& m);
+
+// What only tests use goes into nntap._core.testing.
 void bind_cuda_testing(pybind11::module_& testing);
 void bind_simulator(pybind11::module_& testing);
 void bind_driver_table(pybind11::module_& testing);
-
-// What only tests use goes into nntap._core.testing.
 void bind_kernels(pybind11::module_& testing);
 void bind_casts(pybind11::module_& testing);
 

@@ -7,7 +7,6 @@
 #include "device/registry.hpp"
 #include "module/bind.hpp"
 #include "support/error.hpp"
-#include "support/event_log.hpp"
 
 namespace py = pybind11;
 
@@ -37,17 +36,6 @@ py::dict build_info() {
 }  // namespace
 
 void bind_build_info(py::module_& m) {
-  m.def("start_event_log", EventLog::start, py::arg("most"), "Logs what the engine does, up to that many events.");
-  m.def(
-      "stop_event_log",
-      [] {
-        py::list out;
-        for (const LoggedEvent& event : EventLog::stop()) {
-          out.append(py::make_tuple(event.what, event.begin_ns, event.end_ns, event.bytes, event.thread));
-        }
-        return out;
-      },
-      "Ends the log; (what, begin_ns, end_ns, bytes, thread) of each event, in time.perf_counter_ns().");
   m.def("build_info", build_info, "How the core was built and what it found on this machine.");
 }
 

@@ -37,9 +37,14 @@ py::dict cuda_stats() {
   py::list devices;
   for (const auto& lane : open_lanes()) devices.append(stats_of(*lane));
   py::dict out;
-  out["pinned"] = bytes_of(PinnedPool::instance().stats());
+  out["pinned"] = as_dict(PinnedPool::instance().stats());
   out["devices"] = devices;
   return out;
+}
+
+std::string kernel_for(int major, int minor) {
+  if (const Cubin* cubin = best_cubin(major, minor)) return text("sm_", cubin->architecture);
+  return ptx() != nullptr && major * 10 + minor >= ptx_architecture() ? "ptx" : "none";
 }
 
 py::dict device_info(const Driver& driver, int ordinal) {
@@ -50,13 +55,10 @@ py::dict device_info(const Driver& driver, int ordinal) {
   driver.device_name(name, sizeof name, device);
   driver.device_attribute(&major, kAttributeMajor, device);
   driver.device_attribute(&minor, kAttributeMinor, device);
-  const Cubin* cubin = best_cubin(major, minor);
   py::dict out;
   out["name"] = std::string(name);
   out["capability"] = py::make_tuple(major, minor);
-  out["kernel"] = cubin != nullptr                                               ? text("sm_", cubin->architecture)
-                  : major * 10 + minor >= ptx_architecture() && ptx() != nullptr ? "ptx"
-                                                                                 : "none";
+  out["kernel"] = kernel_for(major, minor);
   return out;
 }
 
@@ -155,7 +157,7 @@ void bind_cuda(py::module_& m) {
 void bind_cuda_testing(py::module_& testing) {
   using namespace cuda;
   testing.def(
-      "set_engine",
+      "set_cuda_settings",
       [](std::size_t chunk_bytes, std::size_t device_bytes, bool pinned, unsigned copy_threads, bool grow_ahead) {
         settings.chunk_bytes = chunk_bytes;
         settings.device_bytes = device_bytes;
@@ -164,9 +166,9 @@ void bind_cuda_testing(py::module_& testing) {
         settings.grow_ahead = grow_ahead;
       },
       py::kw_only(), py::arg("chunk_bytes"), py::arg("device_bytes"), py::arg("pinned"), py::arg("copy_threads"),
-      py::arg("grow_ahead"), "Sizes the engine; read when a device is first recorded on.");
+      py::arg("grow_ahead"), "Sizes the CUDA engine; read when a device is first recorded on.");
   testing.def(
-      "engine",
+      "cuda_settings",
       [] {
         py::dict out;
         out["chunk_bytes"] = settings.chunk_bytes.load();
@@ -176,7 +178,7 @@ void bind_cuda_testing(py::module_& testing) {
         out["grow_ahead"] = settings.grow_ahead.load();
         return out;
       },
-      "What set_engine() said.");
+      "What set_cuda_settings() said.");
   testing.def("remove_edge", remove_edge, py::arg("name"), "Takes an ordering edge away; '' puts all back.");
   testing.def("edges", edges, "The ordering edges: what each is, by name.");
 }

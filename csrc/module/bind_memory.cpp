@@ -11,7 +11,7 @@ namespace {
 
 py::dict pool_stats() {
   const HostPoolStats stats = HostPool::instance().stats();
-  py::dict out = bytes_of(stats);
+  py::dict out = as_dict(stats);
   out["slabs"] = stats.slabs;
   out["slab_bytes"] = stats.slab_bytes;
   out["touched_bytes"] = stats.touched_bytes;
@@ -21,7 +21,7 @@ py::dict pool_stats() {
 
 }  // namespace
 
-py::dict bytes_of(const HostPoolStats& stats) {
+py::dict as_dict(const HostPoolStats& stats) {
   py::dict out;
   out["reserved_bytes"] = stats.reserved_bytes;
   out["used_bytes"] = stats.used_bytes;

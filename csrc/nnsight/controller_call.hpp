@@ -2,7 +2,7 @@
 
 // nnsight 0.8's `Controller.__call__`, the forward of every module it has wrapped.
 
-#include "capture/python.hpp"
+#include "python/python.hpp"
 
 namespace nntap {
 

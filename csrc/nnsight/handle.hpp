@@ -2,7 +2,7 @@
 
 // nnsight 0.8's `Interleaver.handle`, through which every value of a traced model goes, three times a module.
 
-#include "capture/python.hpp"
+#include "python/python.hpp"
 
 namespace nntap {
 

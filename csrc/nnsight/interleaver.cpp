@@ -1,6 +1,6 @@
 #include "nnsight/interleaver.hpp"
 
-#include "capture/python_error.hpp"
+#include "python/python_error.hpp"
 #include "support/error.hpp"
 
 namespace nntap::interleaver {

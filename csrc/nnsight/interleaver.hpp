@@ -4,7 +4,7 @@
 
 #include <functional>
 
-#include "capture/python.hpp"
+#include "python/python.hpp"
 
 namespace nntap::interleaver {
 

@@ -1,6 +1,5 @@
 #include "nnsight/replacement.hpp"
 
-#include <structmember.h>
 #include <cstddef>
 #include <cstring>
 

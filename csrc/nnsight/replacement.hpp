@@ -2,8 +2,8 @@
 
 // A Python function of the core's that takes the place of one of nnsight's, in its class, and keeps the original.
 
-#include "capture/python.hpp"
-#include "capture/python_error.hpp"
+#include "python/python.hpp"
+#include "python/python_error.hpp"
 
 namespace nntap {
 

@@ -1,6 +1,6 @@
 #pragma once
 
-// The exceptions of the core. Each maps to one Python class, in capture/python_error.cpp and nowhere else.
+// The exceptions of the core. Each maps to one Python class, in python/python_error.cpp and nowhere else.
 
 #include <sstream>
 #include <stdexcept>

@@ -79,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--plot", metavar="OUT.png", type=Path, help="also draw a picture (.png, .svg or .pdf)")
     commands.add_parser(
         "doctor",
-        help="say what is installed, what is missing and how to mend it",
+        help="say what is installed, what is missing and how to fix it",
         description="Check what nntap needs and can use. The exit code is 0 when capture can work, else 1.",
     )
     return parser

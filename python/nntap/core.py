@@ -20,7 +20,7 @@ def _connect() -> None:
     problem = provide(torch)
     if problem is not None:
         warnings.warn(
-            f"nntap records by torch's own copies here, right but slower: {problem.found}. Mend it: {problem.mend}",
+            f"nntap records by torch's own copies here, right but slower: {problem.found}. Fix it: {problem.fix}",
             RuntimeWarning,
             stacklevel=2,
         )

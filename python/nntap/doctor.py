@@ -1,4 +1,4 @@
-"""`nntap doctor`: what is installed, what is missing or broken, and how to mend it.
+"""`nntap doctor`: what is installed, what is missing or broken, and how to fix it.
 
 Nothing heavy is imported with this module: it has to speak where torch, or nntap's core, cannot be imported.
 """
@@ -30,19 +30,19 @@ GET_TORCH_OF_DEMO = 'pip install --upgrade "torch>=2.6"'  # the oldest that tran
 class Check:
     """One line of the report.
 
-    `found` is what is there, `mend` what to do where it is not ok.
+    `found` is what is there, `fix` what to do where it is not ok.
     `needed`: without it `nntap.capture` cannot work.
     """
 
     name: str
     status: Status
     found: str
-    mend: str = ""
+    fix: str = ""
     needed: bool = False
 
 
 def run_checks() -> list[Check]:
-    """All checks, in the order in which to mend what they find. None of them raises."""
+    """All checks, in the order in which to fix what they find. None of them raises."""
     checks = [
         Check("nntap", "ok", __version__),
         _python(),
@@ -62,16 +62,16 @@ def exit_code(checks: Sequence[Check]) -> int:
 
 
 def print_report(checks: Sequence[Check], file: TextIO) -> None:
-    """A line a check, with a second line on how to mend what is not ok, and the conclusion."""
+    """A line a check, with a second line on how to fix what is not ok, and the conclusion."""
     width = max(len(check.name) for check in checks)
     for check in checks:
         print(f"{check.status:<8} {check.name:<{width}}  {check.found}", file=file)
-        if check.status != "ok" and check.mend:
-            print(f"{'':<8} {'':<{width}}  how to mend: {check.mend}", file=file)
+        if check.status != "ok" and check.fix:
+            print(f"{'':<8} {'':<{width}}  how to fix: {check.fix}", file=file)
     print(file=file)
     bad = [check.name for check in checks if check.needed and check.status != "ok"]
     if bad:
-        print(f"Capture cannot work. Mend first: {', '.join(bad)}.", file=file)
+        print(f"Capture cannot work. Fix first: {', '.join(bad)}.", file=file)
         return
     print("Capture works.", file=file)
     optional = [check.name for check in checks if check.status != "ok"]
@@ -130,12 +130,12 @@ def _torch_works() -> bool:
 def _exchange_api() -> list[Check]:
     name = "DLPack exchange API"
     if not _torch_works():
-        return [Check(name, "missing", "not tried: it needs torch", "mend torch first")]
+        return [Check(name, "missing", "not tried: it needs torch", "fix torch first")]
     torch = _import_torch()
     problem = exchange.provide(torch)
     if problem is not None:
         found = f"{problem.found}: records are made by torch's own copies, right but slower"
-        return [Check(name, "broken", found, problem.mend)]
+        return [Check(name, "broken", found, problem.fix)]
     own = exchange.has_own(torch)
     return [Check(name, "ok", "torch's own" if own else f"{exchange.PACKAGE} {_version_of(exchange.PACKAGE)}")]
 
@@ -163,7 +163,7 @@ def _core() -> list[Check]:
 def _capture() -> list[Check]:
     """A real capture, compared with what the module gave back."""
     if not _torch_works():
-        return [Check("capture", "broken", "not tried: it needs torch", "mend torch first", needed=True)]
+        return [Check("capture", "broken", "not tried: it needs torch", "fix torch first", needed=True)]
     import nntap
 
     torch = _import_torch()
@@ -306,7 +306,7 @@ def _weights() -> list[Check]:
     except ImportError:
         if _torch_works():
             raise
-        return [Check("demo weights", "missing", "not tried: the demo needs torch", "mend torch first")]
+        return [Check("demo weights", "missing", "not tried: the demo needs torch", "fix torch first")]
 
     folder = weights_folder()
     if folder is None:

@@ -1,4 +1,4 @@
-"""The errors of this package that are not plain ``ValueError`` or ``TypeError``, and what mends an installation."""
+"""The errors of this package that are not plain ``ValueError`` or ``TypeError``, and what fixes an installation."""
 
 from __future__ import annotations
 

@@ -38,10 +38,10 @@ def has_own(torch: Any) -> bool:
 
 @dataclass(frozen=True)
 class Problem:
-    """Why torch has no API here, and the command that mends it."""
+    """Why torch has no API here, and the command that fixes it."""
 
     found: str
-    mend: str
+    fix: str
 
 
 def provide(torch: Any) -> Problem | None:

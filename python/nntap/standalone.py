@@ -103,7 +103,8 @@ class capture:
     What a module gives back is recorded after all its forward hooks, and what it takes in after its forward pre-hooks
     (those that are added inside the block count from the next call of the model on). A capture may be entered again,
     and captures may be nested and used from several threads; each ``with`` gives a cache of its own. If the block
-    raises, the cache keeps what was recorded. Compiled models (``torch.compile``) run eagerly inside the block.
+    raises, the cache keeps what was recorded. All that ``torch.compile`` compiled, in every thread of the process, runs
+    eagerly while a block is open.
     """
 
     def __init__(

@@ -218,7 +218,7 @@ def test_what_is_not_installed_is_named_with_the_command(
     assert ready.main() == 1
     assert capsys.readouterr().out == (
         "not installed: nnsight>=0.6.3,<0.9, pytest-timeout>=2.3\n"
-        'how to mend: pip install "nnsight>=0.6.3,<0.9" "pytest-timeout>=2.3"\n'
+        'how to fix: pip install "nnsight>=0.6.3,<0.9" "pytest-timeout>=2.3"\n'
     )
 
 

@@ -36,7 +36,7 @@ Half narrow(float f, Half) { return to_half(f); }
 float widen(Half h) {
   const std::uint32_t sign = std::uint32_t{h.bits & 0x8000u} << 16, magnitude = h.bits & 0x7fffu;
   if (magnitude >= 0x7c00u) return bits_to_float(sign | 0x7f800000u | (magnitude & 0x3ffu) << 13);
-  // Shifted into place, the exponent is 112 too small; the product mends it and normalises subnormals.
+  // Shifted into place, the exponent is 112 too small; the product fixes it and normalises subnormals.
   const float value = bits_to_float(magnitude << 13) * bits_to_float(0x77800000u);  // 2^112
   return bits_to_float(sign | float_to_bits(value));
 }

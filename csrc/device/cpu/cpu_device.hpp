@@ -1,6 +1,6 @@
 #pragma once
 
-#include "device/device.hpp"
+#include "copy/device.hpp"
 
 namespace nntap {
 

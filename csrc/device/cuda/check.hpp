@@ -18,8 +18,9 @@ inline void check(const Driver& driver, const char* call, Result result) {
 /// is captured) would end its capture. In a scope in which captures are no hindrance. Throws CudaError.
 bool is_captured(const Driver& driver, Stream stream);
 
-/// Tries a call that gives something back, or waits for the end of something, once more where it fails: nobody is left
-/// to be told. Says whether it worked; where not, the device is lost, and nothing of it is under way.
+/// Makes a call that gives something back, or waits for the end of something, and once more where it fails: on these
+/// paths an error cannot be reported. Says whether it worked; where not, the device is lost, and nothing of it is under
+/// way.
 template <typename Call>
 bool insist(Call call) noexcept {
   return call() == kSuccess || call() == kSuccess;

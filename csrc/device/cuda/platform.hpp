@@ -7,7 +7,7 @@
 namespace nntap::cuda {
 
 /// The platform in use: a simulated one that was put in place, else the machine's own. Null where there is none;
-/// `why_not()` then says what is missing and how to mend it.
+/// `why_not()` then says what is missing and how to fix it.
 const Platform* platform();
 const char* why_not();
 

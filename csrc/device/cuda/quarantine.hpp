@@ -1,7 +1,7 @@
 #pragma once
 
-// Host memory that came back while a device may still be at it: a copy of ours that has not landed, or the user's own
-// asynchronous copy to a device from a record that is pinned.
+// Host memory that came back while a device may still be using it: a copy of ours that has not landed, or the user's
+// own asynchronous copy to a device from a record that is pinned.
 
 #include <deque>
 #include <memory>

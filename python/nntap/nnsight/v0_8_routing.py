@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from functools import wraps
-from threading import Lock
+from threading import RLock
 from typing import Any
 from weakref import WeakSet
 
@@ -44,6 +45,12 @@ def _is_known(function: Any, uses: set[str]) -> bool:
     return set(function.__code__.co_names) == uses
 
 
+# Of the runs that record, and of which of the two calls is in place. The garbage collector may end a run while this
+# thread holds it.
+_lock = RLock()
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+
 class RecordingRuns:
     """Has the core do the work of nnsight's ``Controller.__call__``, the forward of each of its modules, while some
     run records. Not in between: torch.compile sees through nnsight's function, and not through the core's."""
@@ -53,7 +60,6 @@ class RecordingRuns:
         self._nnsights = Controller.__call__
         self._ours = ControllerCall(Controller.__call__)
         self._running: WeakSet[Interleaver] = WeakSet()
-        self._lock = Lock()  # of the set, and of which of the two is in place
 
     def replacements(self) -> Iterable[Replacement]:
         reindex, leave = Interleaver.reindex, Interleaver.__exit__
@@ -75,13 +81,13 @@ class RecordingRuns:
         yield Interleaver, "__exit__", stop_and_exit
 
     def _start(self, interleaver: Any) -> None:
-        with self._lock:
+        with _lock:
             self._running.add(interleaver)
             (begin_quiet_run if is_quiet(interleaver) else end_quiet_run)(interleaver)
             Controller.__call__ = self._ours
 
     def _stop(self, interleaver: Any) -> None:
-        with self._lock:
+        with _lock:
             self._running.discard(interleaver)
             end_quiet_run(interleaver)
             if not self._running:

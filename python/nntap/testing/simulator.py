@@ -361,9 +361,9 @@ def simulated(
         call_ns=call_ns,
     )
     sim = Simulator(lazy)
-    usual = _testing.engine()
+    usual = _testing.cuda_settings()
     try:
-        _testing.set_engine(
+        _testing.set_cuda_settings(
             chunk_bytes=chunk_bytes or usual["chunk_bytes"],
             device_bytes=device_bytes or usual["device_bytes"],
             pinned=pinned,
@@ -380,6 +380,6 @@ def simulated(
         if check:
             sim.check()
     finally:
-        _testing.set_engine(**usual)
+        _testing.set_cuda_settings(**usual)
         sim._final = sim.report()
         _testing.stop()

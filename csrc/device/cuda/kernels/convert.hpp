@@ -40,7 +40,7 @@ struct SmallFloat {
 
   static float widen(Bits bits) {
     const u32 sign = (u32{bits} >> kSignBit) << 31, shifted = (bits & ((1u << kSignBit) - 1)) << kShift;
-    // In place, the exponent is kRebias too small. The product mends it, and normalises subnormals.
+    // In place, the exponent is kRebias too small. The product fixes it, and normalises subnormals.
     const u32 finite = bits_as<u32>(bits_as<float>(shifted) * bits_as<float>((127 + kRebias) << 23));
     const u32 special = 0x7f800000u | (shifted & 0x007fffffu);
     return bits_as<float>(sign | (shifted < kSpecial << kShift ? finite : special));

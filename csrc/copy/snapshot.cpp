@@ -1,4 +1,4 @@
-#include "copy/engine.hpp"
+#include "copy/snapshot.hpp"
 
 #include <chrono>
 
@@ -18,20 +18,6 @@ std::size_t bytes_of(std::int64_t numel, std::size_t item) {
 }
 
 }  // namespace
-
-void CopyStats::count_shared(const Record& record) {
-  ++records;
-  ++shared;
-  bytes_recorded += record.nbytes;
-  bytes_shared += record.nbytes;
-}
-
-void CopyStats::count_copied(const Record& record) {
-  ++records;
-  bytes_recorded += record.nbytes;
-  bytes_moved += record.nbytes;
-  bytes_held += HostPool::held_for(record.nbytes);
-}
 
 Plan::Plan(const TensorView& source, DLDataType out)
     : layout(dense_like(source.layout)),

@@ -46,7 +46,7 @@ class AsynchronousDevice : public Device {
  public:
   const AsynchronousDevice* asynchronous() const final { return this; }
 
-  /// Takes note of a copy of the record's source to the host or, with `on_device`, to its own device, in the order of
+  /// Queues a copy of the record's source to the host or, with `on_device`, to its own device, in the order of
   /// torch's current stream. The source must live until submit() or discard() by the same thread. Returns null, or why
   /// torch has to do it. Throws CudaError where recording must not go on.
   virtual const char* enqueue(std::shared_ptr<Record> record, const GatherPlan& plan, bool on_device) const = 0;
@@ -64,7 +64,7 @@ class AsynchronousDevice : public Device {
   /// Bytes of host memory that all records hold.
   virtual std::size_t host_bytes_in_use() const = 0;
 
-  /// Whether copies under way will make host memory free, whatever anybody drops.
+  /// Whether copies under way will make host memory free on their own, whoever drops records or not.
   virtual bool frees_memory() const = 0;
 
   /// Waits until memory may be there again, or `patience` is over. The caller must not hold the GIL.

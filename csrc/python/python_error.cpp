@@ -1,4 +1,4 @@
-#include "capture/python_error.hpp"
+#include "python/python_error.hpp"
 
 #include <new>
 

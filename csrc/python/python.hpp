@@ -1,9 +1,10 @@
 #pragma once
 
-// The only way Python.h enters the capture folder, with an owning reference.
+// The only way Python.h is included, but for the bindings; with an owning reference.
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <structmember.h>
 
 #include <utility>
 

@@ -1,4 +1,4 @@
-#include "capture/weak_reference.hpp"
+#include "python/weak_reference.hpp"
 
 namespace nntap {
 
