@@ -17,9 +17,13 @@ import torch
 from torch import nn
 
 import nntap
+from nntap.exchange import version_of
 
 with_kernels = pytest.mark.skipif(
     not nntap.build_info()["cuda_architectures"], reason="this build has no CUDA kernels: NNTAP_CUDA=OFF, or no NVRTC"
+)
+compiles = pytest.mark.skipif(
+    sys.version_info >= (3, 14) and version_of(torch) < (2, 10), reason="this torch compiles nothing on this Python"
 )
 
 INT_OF_SIZE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import nntap
-from helpers import IDS, Give, Model, hooks_of
+from helpers import IDS, Give, Model, compiles, hooks_of
 from nntap import eager
 from nntap.core import Hook
 from nntap.options import Options
@@ -278,6 +278,7 @@ def test_one_capture_object_entered_by_two_threads_gives_each_its_own_cache() ->
 # ---- kinds of modules ----
 
 
+@compiles
 def test_a_compiled_model_is_recorded_by_its_own_paths() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
     compiled = torch.compile(model, backend="eager")

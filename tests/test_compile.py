@@ -15,8 +15,10 @@ import torch._dynamo
 from torch import nn
 
 import nntap
-from helpers import assert_script_runs, hooks_of
+from helpers import assert_script_runs, compiles, hooks_of
 from nntap import eager
+
+pytestmark = compiles
 
 
 class Compiler:

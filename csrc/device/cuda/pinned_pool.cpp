@@ -34,7 +34,7 @@ std::size_t PinnedSource::most_at_once() const { return kMostAtOnce; }
 char* PinnedSource::map(std::size_t bytes) noexcept {
   {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (refused_) return nullptr;
+    if (refusal_ != kSuccess) return nullptr;
   }
   const LoggedScope logged("pin memory", bytes);
   char* base = map_pages(bytes);
@@ -52,15 +52,20 @@ bool PinnedSource::add(const Slab& slab) noexcept {
   } catch (const std::bad_alloc&) {
     return false;
   }
-  if (register_slab(slab) == kSuccess) return true;
+  refusal_ = register_slab(slab);
+  if (refusal_ == kSuccess) return true;
   slabs_.pop_back();
-  refused_ = true;
   return false;
+}
+
+Result PinnedSource::refusal() const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return refusal_;
 }
 
 void PinnedSource::ask_again() {
   std::lock_guard<std::mutex> lock(mutex_);
-  refused_ = false;
+  refusal_ = kSuccess;
 }
 
 void PinnedSource::unmap(char* base, std::size_t bytes) noexcept {
@@ -71,7 +76,7 @@ void PinnedSource::unmap(char* base, std::size_t bytes) noexcept {
       unregister(*slab);
       slabs_.erase(slab);
     }
-    refused_ = false;
+    refusal_ = kSuccess;
   }
   unmap_pages(base, bytes);
 }
@@ -106,7 +111,7 @@ void PinnedSource::detach() noexcept {
   std::lock_guard<std::mutex> lock(mutex_);
   for (const Slab& slab : slabs_) unregister(slab);
   driver_ = nullptr;
-  refused_ = false;
+  refusal_ = kSuccess;
 }
 
 Result PinnedSource::register_slab(const Slab& slab) {
@@ -168,7 +173,9 @@ bool PinnedPool::has_staging() { return staging_.stats().reserved_bytes > 0 || s
 void PinnedPool::attach(const Driver& driver, Context context) {
   source_.attach(driver, context);
   if (has_staging()) return;
+  const Result refusal = source_.refusal();
   source_.detach();
+  if (refusal != kSuccess && !pins_nothing(refusal)) throw_driver_error(driver, "cuMemHostRegister", refusal);
   throw NoPinnedMemory("the driver pins too little host memory");
 }
 

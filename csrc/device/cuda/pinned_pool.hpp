@@ -30,7 +30,9 @@ class PinnedSource final : public SlabSource {
   /// Takes the registrations back. No copy may be in flight.
   void detach() noexcept;
 
-  /// Once the driver has refused to pin more it is not asked again before some was given back, or this.
+  /// Once the driver has refused to pin more it is not asked again before some was given back, or ask_again(). Its
+  /// refusal, or kSuccess.
+  Result refusal() const;
   void ask_again();
 
  private:
@@ -45,11 +47,11 @@ class PinnedSource final : public SlabSource {
   Result register_slab(const Slab& slab);
   void unregister(const Slab& slab) noexcept;
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   const Driver* driver_ = nullptr;
   Context context_ = nullptr;
   std::vector<Slab> slabs_;
-  bool refused_ = false;
+  Result refusal_ = kSuccess;
 };
 
 /// The pinned memory of the process's records, with a thread that grows it ahead of need. One instance, never
