@@ -98,6 +98,8 @@ def test_attributes_indices_and_paths_reach_the_same_record(cache: nntap.Cache) 
 def test_a_wrong_name_path_or_index_is_named_with_what_is_close(cache: nntap.Cache) -> None:
     with pytest.raises(AttributeError, match=r"'layer'.*'layers'"):
         _ = cache.layer
+    with pytest.raises(AttributeError, match=r"'embed\.shape'.*; what the module gave back is its \.output"):
+        _ = cache.embed.shape
     with pytest.raises(nntap.UnknownModuleError, match=r"'layers\.0\.mpl'.*'layers\.0\.mlp'"):
         cache["layers.0.mpl"]
     with pytest.raises(IndexError, match="'layers' has no module 2; it has 2"):

@@ -470,6 +470,11 @@ def test_a_limit_that_is_not_allowed_changes_nothing(
     assert nntap.pool_stats() == before
 
 
+def test_a_limit_may_be_any_whole_number(limited: int) -> None:
+    nntap.set_limits(host_bytes=np.int64(2 * SLAB))  # type: ignore[arg-type]
+    assert nntap.pool_stats()["limit_bytes"] == 2 * SLAB
+
+
 def test_what_is_not_given_stays_as_it_is() -> None:
     nntap.set_limits(host_bytes=SLAB, wait_seconds=5)
     nntap.set_limits(wait_seconds=6)

@@ -122,7 +122,8 @@ class _Node:
         try:
             path = self._cache._tree.child(self._path, name)
         except UnknownModuleError as error:
-            raise AttributeError(str(error)) from None
+            hint = "; what the module gave back is its .output" if self._path in self._cache._records else ""
+            raise AttributeError(f"{error}{hint}") from None
         return CacheView(self._cache, path, walked=True)
 
     def __setattr__(self, name: str, value: Any) -> None:

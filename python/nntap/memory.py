@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import EllipsisType
-from typing import Any
+from typing import Any, SupportsIndex
 
 from nntap import _core
 from nntap.errors import HostMemoryError
@@ -58,12 +58,17 @@ def set_limits(
 def _check_bytes(name: str, value: Any, least: int, least_in_words: str, or_none: str = "") -> None:
     if isinstance(value, EllipsisType) or (value is None and or_none):
         return
-    if isinstance(value, bool) or not isinstance(value, int):
+    if not _is_whole(value):
         raise TypeError(f"{name}={value!r} is not allowed: give a whole number of bytes{or_none}")
     if value < least:
         raise ValueError(f"{name}={value} is not allowed: give at least {least_in_words} ({least}){or_none}")
     if value > _MOST:
         raise ValueError(f"{name}={value} is not allowed: give at most 2**63 - 1{or_none}")
+
+
+def _is_whole(value: object) -> bool:
+    """An int, or what stands for one, as NumPy's do."""
+    return isinstance(value, SupportsIndex) and not isinstance(value, bool)
 
 
 def _check_seconds(value: Any) -> None:
@@ -90,7 +95,7 @@ def reserve(nbytes: int) -> None:
         HostMemoryError: If the limit or the system does not allow it.
         CudaError: If the GPU cannot be used, or a CUDA graph is being captured.
     """
-    if isinstance(nbytes, bool) or not isinstance(nbytes, int):
+    if not _is_whole(nbytes):
         raise TypeError(f"nbytes={nbytes!r} is not allowed: give a whole number of bytes")
     if nbytes < 0:
         raise ValueError(f"nbytes={nbytes} is not allowed: give a number from 0 on")
