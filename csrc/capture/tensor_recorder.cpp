@@ -179,8 +179,8 @@ void TensorRecorder::submit() {
       handed_on_.clear();
       throw;
     }
+    enqueued().clear();
   }
-  enqueued().clear();
 }
 
 void TensorRecorder::discard() noexcept {

@@ -40,12 +40,10 @@ namespace {
 constexpr std::size_t kFewTransfers = 64;
 
 void refuse_capture(const Driver& driver, Stream stream) {
-  NNTAP_CHECK(
-      !is_captured(driver, stream), CudaError,
-      "a CUDA graph is being captured on the stream of this module, or on another one while this is the default "
-      "stream: "
-      "a record would be made once, at capture, and not when the graph runs. Record outside torch.cuda.graph() and "
-      "without mode='reduce-overhead'");
+  NNTAP_CHECK(!is_captured(driver, stream), CudaError,
+              "a CUDA graph is being captured on the stream of this module, or on another one while this is the "
+              "default stream: a record would be made once, at capture, and not when the graph runs. Record outside "
+              "torch.cuda.graph() and without mode='reduce-overhead'");
 }
 
 }  // namespace
