@@ -8,11 +8,10 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch._compile import _disable_dynamo
 
 _lock = threading.RLock()  # the garbage collector may end a forgotten capture while this thread holds it
 os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
@@ -26,11 +25,15 @@ def run_eagerly(capture: object) -> None:
     with _lock:
         # The compiler takes seconds to import; where it is not loaded, nothing has been compiled.
         if _stance is None and "torch._dynamo" in sys.modules:
-            _stance = _force_eager()
+            _stance = _untraced(_force_eager)
         _captures[id(capture)] = _stance is not None
 
 
-@_disable_dynamo  # a capture may be opened inside compiled code, and the compiler refuses to trace this
+def _untraced(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Calls what the compiler, which is loaded, refuses to trace: a capture may be opened inside compiled code."""
+    return torch.compiler.disable(function)(*arguments)  # type: ignore[no-untyped-call]
+
+
 def _force_eager() -> Any:
     if hasattr(torch.compiler, "set_stance"):  # from torch 2.6 on
         return torch.compiler.set_stance("force_eager")
@@ -39,7 +42,6 @@ def _force_eager() -> Any:
     return stance
 
 
-@_disable_dynamo
 def _end(stance: Any) -> None:
     stance.__exit__(None, None, None)
 
@@ -66,7 +68,7 @@ def run_as_before(capture: object) -> None:
     with _lock:
         in_time = _captures.pop(id(capture), True)
         if not _captures and _stance is not None:
-            _end(_stance)  # under the lock: a capture that opens now would keep what it ends
+            _untraced(_end, _stance)  # under the lock: a capture that opens now would keep what it ends
             _stance = None
     if not in_time and _has_compiled():
         warnings.warn(
