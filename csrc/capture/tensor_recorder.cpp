@@ -179,8 +179,8 @@ void TensorRecorder::submit() {
       handed_on_.clear();
       throw;
     }
-    enqueued().clear();
   }
+  enqueued().clear();  // also where there was nothing to submit: a tensor without elements
 }
 
 void TensorRecorder::discard() noexcept {

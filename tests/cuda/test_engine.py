@@ -261,6 +261,14 @@ def test_a_record_of_very_many_pieces_needs_no_deep_stack() -> None:
     assert found == [2 * MIB - 1]
 
 
+def test_a_tensor_without_elements_leaves_nothing_behind() -> None:
+    with simulated():
+        before = nntap.pool_stats()["used_bytes"]
+        assert record([torch.empty(0, 3)])["0"].output.shape == (0, 3)
+        gc.collect()
+        assert nntap.pool_stats()["used_bytes"] == before
+
+
 def test_reserve_takes_pinned_memory_ahead_of_the_first_record() -> None:
     nntap.trim()
     with simulated() as sim:
