@@ -14,10 +14,9 @@
 namespace nntap {
 namespace {
 
-// From here on.
+// Work on this many bytes or more lets other Python threads run.
 constexpr std::size_t kDropGilBytes = std::size_t{4} << 20;
 
-// Large work lets other Python threads run.
 template <typename Work>
 auto letting_others_run(std::size_t bytes, Work work) {
   if (bytes < kDropGilBytes) return work();
@@ -82,12 +81,11 @@ class SubmitRequest final : public MemoryRequest {
  public:
   explicit SubmitRequest(const AsynchronousDevice& device) : device_(device) {}
   bool place() override {
-    if (stalled_) check_unchanged();  // before the kernels are launched that read them
+    for (const Waiting& each : waiting_) each.check_unchanged();  // before the kernels are launched that read them
     return device_.submit();
   }
   void begin_stall() override {
     for (const Enqueued& each : enqueued()) waiting_.emplace_back(each.tensor, each.record->source);
-    stalled_ = true;
   }
   void end_stall() const override {}
   std::size_t bytes() const override { return device_.bytes_wanted(); }
@@ -96,13 +94,8 @@ class SubmitRequest final : public MemoryRequest {
   void wait(std::chrono::milliseconds patience) override { device_.wait_for_memory(patience); }
 
  private:
-  void check_unchanged() const {
-    for (const Waiting& each : waiting_) each.check_unchanged();
-  }
-
   const AsynchronousDevice& device_;
-  bool stalled_ = false;
-  std::vector<Waiting> waiting_;
+  std::vector<Waiting> waiting_;  // empty before a stall
 };
 
 bool same(DLDevice a, DLDevice b) { return a.device_type == b.device_type && a.device_id == b.device_id; }

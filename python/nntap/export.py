@@ -38,8 +38,10 @@ def _check(name: str, tensor: torch.Tensor) -> None:
         kind = "has no memory (device meta)"
     elif tensor.layout is not torch.strided:
         kind = f"is of layout {tensor.layout}"
-    elif tensor.is_quantized or tensor.is_nested or tensor.dtype in (torch.complex128, torch.complex32):
-        kind = "is nested" if tensor.is_nested else f"is of {tensor.dtype}"
+    elif tensor.is_nested:
+        kind = "is nested"
+    elif tensor.is_quantized or tensor.dtype in (torch.complex128, torch.complex32):
+        kind = f"is of {tensor.dtype}"
     else:
         return
     raise ValueError(
