@@ -18,7 +18,7 @@ ENVIRONMENTS = {
     "0.8.1": ["transformers==5.23.0"],
 }
 
-TEST_TOOLS = ["hypothesis", "numpy", "pillow", "pytest", "pytest-timeout"]
+TEST_TOOLS = ["hypothesis", "numpy", "pillow", "pytest", "pytest-timeout", "pytest-xdist"]
 
 
 @nox.session
@@ -31,4 +31,4 @@ def nnsight(session: nox.Session, version: str) -> None:
     package = os.environ.get("NNTAP_WHEEL", ".")
     session.install(TORCH)
     session.install(f"{package}[safetensors]", f"nnsight=={version}", *ENVIRONMENTS[version], *TEST_TOOLS)
-    session.run("pytest", "tests/under_nnsight", *session.posargs, env={"HF_HUB_OFFLINE": "1"})
+    session.run("pytest", "-n", "auto", "tests/under_nnsight", *session.posargs, env={"HF_HUB_OFFLINE": "1"})

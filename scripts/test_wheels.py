@@ -60,7 +60,7 @@ CORE_TESTS = [
     "test_user_hooks.py",
     "test_visits.py",
 ]
-TEST_PACKAGES = ["hypothesis", "numpy", "pytest", "pytest-timeout"]
+TEST_PACKAGES = ["hypothesis", "numpy", "pytest", "pytest-timeout", "pytest-xdist"]
 LINES_SHOWN = 40
 
 
@@ -172,7 +172,7 @@ def _core_tests(environment: Environment, folder: Path, names: list[str]) -> str
     shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     files = [f"tests/{name}" for name in names]
-    out = environment.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *files)
+    out = environment.run("python", "-m", "pytest", "-q", "-n", "auto", "-p", "no:cacheprovider", *files)
     counts = re.search(r"\d+ passed[^\n]*?(?= in )", out)
     if counts is None:
         raise StepError(f"no test passed:\n{out}")

@@ -21,6 +21,15 @@ hypothesis.settings.register_profile("thorough", deadline=None, max_examples=300
 hypothesis.settings.load_profile("nntap")
 
 
+MOST_WORKERS = 8  # each has a torch of its own
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """What `-n auto` means. A GPU's memory is looked at by its tests, and so is for one process."""
+    return 1 if torch.cuda.is_available() else min(os.cpu_count() or 1, MOST_WORKERS)
+
+
 @pytest.fixture(autouse=True)
 def seed() -> None:
     torch.manual_seed(0)

@@ -53,7 +53,10 @@ def test_there_are_examples_and_each_print_says_what_it_prints(page, least):
 
 def test_ci_runs_the_two_commands_as_they_are_written():
     commands = subprocess.run([ROOT / "scripts" / "readme_commands.sh"], capture_output=True, text=True, check=True)
-    assert commands.stdout.splitlines() == ['pip install ".[demo]" && nntap demo', 'pip install ".[test]" && pytest']
+    assert commands.stdout.splitlines() == [
+        'pip install ".[demo]" && nntap demo',
+        'pip install ".[test]" && pytest -n auto',
+    ]
     steps = (ROOT / ".ci" / "run").read_text().splitlines()
     assert "mapfile -t commands < <(scripts/readme_commands.sh)" in steps
     assert [step for step in steps if step.startswith("eval ")] == ['eval "${commands[0]}"', 'eval "${commands[1]}"']

@@ -167,7 +167,7 @@ def test_in_a_quiet_run_it_gives_back_and_shows_the_same(parts: dict[str, Any]) 
         ({"observed": {"model.a.skip"}}, 1),
         ({"hook": True}, 1),
     ],
-    ids=str,
+    ids=lambda it: " ".join(it) or "nothing" if isinstance(it, dict) else str(it),
 )
 def test_the_original_is_called_only_where_it_must(parts: dict[str, Any], left: int) -> None:
     calls = []
