@@ -6,6 +6,7 @@
 #include <new>
 
 #include "copy/pages.hpp"
+#include "copy/slab.hpp"
 #include "support/error.hpp"
 
 namespace nntap {
@@ -41,48 +42,6 @@ std::vector<HostPool*>& all_pools() {
 }
 
 }  // namespace
-
-/// One mapping. Bytes from `top` on have never been cut since the slab was last empty.
-struct Block::Slab {
-  HostPool* home = nullptr;
-  char* base = nullptr;
-  std::size_t size = 0;
-  std::size_t top = 0;
-  std::size_t touched = 0;
-  std::size_t used = 0;
-  std::size_t leased = 0;                               // blocks
-  std::vector<std::pair<char*, std::size_t>> returned;  // not yet free ranges; see settle_returned()
-};
-
-Block& Block::operator=(Block&& other) noexcept {
-  if (this != &other) {
-    release();
-    slab_ = std::exchange(other.slab_, nullptr);
-    data_ = std::exchange(other.data_, nullptr);
-    size_ = std::exchange(other.size_, 0);
-  }
-  return *this;
-}
-
-void Block::release() noexcept {
-  if (slab_ != nullptr) slab_->home->give_back(slab_, data_, size_, false);
-  slab_ = nullptr;
-}
-
-void Block::recycle() noexcept {
-  if (slab_ != nullptr) slab_->home->give_back(slab_, data_, size_, true);
-  slab_ = nullptr;
-}
-
-Block Block::split(std::size_t bytes) {
-  const std::size_t size = std::min(size_, HostPool::held_for(bytes));
-  if (size == size_) return std::move(*this);
-  slab_->home->expect_one_more(*slab_);
-  Block first(slab_, data_, size);
-  data_ += size;
-  size_ -= size;
-  return first;
-}
 
 HostPool& HostPool::instance() {
   static auto* pool = new HostPool(*new PageableSource, false);
@@ -120,29 +79,16 @@ Block HostPool::acquire(std::size_t bytes) {
   if (bytes > kMostBytes) return {};
   const std::size_t size = held_for(bytes);
   std::unique_lock<std::mutex> lock(mutex_);
-  for (;;) {
-    Block found = find(size);
-    if (found.data() == nullptr) {
-      if (grow(size, lock, true) != nullptr) continue;
-      found = find_among_others(size);
-      if (found.data() == nullptr) return found;
-    }
-    const Untouched pages = untouched_in(found);
-    lock.unlock();
-    if (pages.bytes > 0) touch_pages(pages.begin, pages.bytes);
-    return found;
-  }
+  Block found = find(size);
+  while (found.data() == nullptr && grow(size, lock, true) != nullptr) found = find(size);
+  if (found.data() == nullptr) found = find_among_others(size);
+  return touched(std::move(found), lock);
 }
 
 Block HostPool::acquire_without_growth(std::size_t bytes) {
   if (bytes > kMostBytes) return {};
   std::unique_lock<std::mutex> lock(mutex_);
-  Block found = find(held_for(bytes));
-  if (found.data() == nullptr) return found;
-  const Untouched pages = untouched_in(found);
-  lock.unlock();
-  if (pages.bytes > 0) touch_pages(pages.begin, pages.bytes);
-  return found;
+  return touched(find(held_for(bytes)), lock);
 }
 
 bool HostPool::reserve(std::size_t bytes) {
@@ -175,30 +121,33 @@ bool HostPool::reserve(std::size_t bytes) {
 
 Block HostPool::find(std::size_t size) {
   Slab*& current = current_[is_small(size)];
-  if (fits(current, size)) return lease(*current, cut(*current, size), size);
-  if (Slab* slab = take_empty_slab(size)) return lease(*slab, cut(*slab, size), size);
-  if (auto [slab, data] = take_range(size); data != nullptr) return lease(*slab, data, size);
-  return {};
+  if (fits(current, size)) return cut(*current, size);
+  if (Slab* slab = take_empty_slab(size)) return cut(*slab, size);
+  settle_returned();
+  const auto [slab, data] = ranges_.take(size);
+  if (data == nullptr) return {};
+  expect_return(*slab);
+  return lease(*slab, data, size);
 }
 
 // Where the pool may not grow, small and large records share a slab after all.
 Block HostPool::find_among_others(std::size_t size) {
   Slab* other = current_[!is_small(size)];
-  return fits(other, size) ? lease(*other, cut(*other, size), size) : Block();
+  return fits(other, size) ? cut(*other, size) : Block();
 }
 
 bool HostPool::fits(const Slab* slab, std::size_t size) const {
   return slab != nullptr && slab->size - slab->top >= size;
 }
 
-char* HostPool::cut(Slab& slab, std::size_t size) {
+Block HostPool::cut(Slab& slab, std::size_t size) {
+  expect_return(slab);
   char* data = slab.base + slab.top;
   slab.top += size;
-  return data;
+  return lease(slab, data, size);
 }
 
-Block HostPool::lease(Slab& slab, char* data, std::size_t size) {
-  expect_return(slab);
+Block HostPool::lease(Slab& slab, char* data, std::size_t size) noexcept {
   slab.used += size;
   stats_.used_bytes += size;
   stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.used_bytes);
@@ -218,14 +167,20 @@ void HostPool::expect_one_more(Slab& slab) {
   expect_return(slab);
 }
 
-HostPool::Untouched HostPool::untouched_in(const Block& block) {
+// The block, with its pages touched, which happens without the mutex.
+Block HostPool::touched(Block block, std::unique_lock<std::mutex>& lock) {
+  if (block.data() == nullptr) return block;
   Slab& slab = *block.slab_;
   const std::size_t from = slab.touched;
   const auto end = static_cast<std::size_t>(block.data_ + block.size_ - slab.base);
-  if (end <= from) return {};
-  slab.touched = std::min(slab.size, round_up(end, kTouchStep));
-  stats_.touched_bytes += slab.touched - from;
-  return {slab.base + from, slab.touched - from};
+  if (end > from) {
+    slab.touched = std::min(slab.size, round_up(end, kTouchStep));
+    const std::size_t step = slab.touched - from;
+    stats_.touched_bytes += step;
+    lock.unlock();
+    touch_pages(slab.base + from, step);
+  }
+  return block;
 }
 
 // Some more pages of the first `bytes` in slabs without records. False when all exist.
@@ -275,7 +230,7 @@ void HostPool::free_block(Slab* slab, char* data, std::size_t size) noexcept {
   slab->used -= size;
   stats_.used_bytes -= size;
   if (slab->used == 0) {
-    forget_ranges(*slab);
+    ranges_.forget(*slab);
     unsettled_ -= slab->returned.size();
     slab->returned.clear();
     slab->top = 0;
@@ -287,7 +242,7 @@ void HostPool::free_block(Slab* slab, char* data, std::size_t size) noexcept {
   }
 }
 
-HostPool::Slab* HostPool::take_empty_slab(std::size_t size) {
+Slab* HostPool::take_empty_slab(std::size_t size) {
   Slab* best = nullptr;
   for (const auto& slab : slabs_) {
     if (slab->used == 0 && slab->size >= size && (best == nullptr || slab->size < best->size)) {
@@ -302,7 +257,7 @@ HostPool::Slab* HostPool::take_empty_slab(std::size_t size) {
 }
 
 // The new slab, or null.
-const HostPool::Slab* HostPool::grow(std::size_t size, std::unique_lock<std::mutex>& lock, bool may_drop) {
+const Slab* HostPool::grow(std::size_t size, std::unique_lock<std::mutex>& lock, bool may_drop) {
   const std::size_t bytes = std::max(kSlabBytes, round_up(size, kHugePage));
   const auto over = [&] { return stats_.limit_bytes != 0 && stats_.reserved_bytes + bytes > stats_.limit_bytes; };
   auto slab = std::make_unique<Slab>();
@@ -325,7 +280,7 @@ const HostPool::Slab* HostPool::grow(std::size_t size, std::unique_lock<std::mut
   return nullptr;
 }
 
-const HostPool::Slab* HostPool::adopt(std::unique_ptr<Slab> slab, char* base, std::size_t bytes) noexcept {
+const Slab* HostPool::adopt(std::unique_ptr<Slab> slab, char* base, std::size_t bytes) noexcept {
   slab->home = this;
   slab->base = base;
   slab->size = bytes;
@@ -339,60 +294,23 @@ const HostPool::Slab* HostPool::adopt(std::unique_ptr<Slab> slab, char* base, st
 void HostPool::retire(Slab*& current) {
   if (current == nullptr || current->used == 0) return;
   Slab& slab = *std::exchange(current, nullptr);
-  if (slab.top < slab.size) add_range(slab, slab.base + slab.top, slab.size - slab.top);
+  if (slab.top < slab.size) ranges_.add(slab, slab.base + slab.top, slab.size - slab.top);
   slab.top = slab.size;
 }
 
 // Returned blocks wait in their slab, because most slabs empty as a whole; only when memory is wanted are they
-// merged into ranges.
+// merged into ranges. Each is taken off first: where adding it fails, it is lost until its slab is empty, not there
+// twice.
 void HostPool::settle_returned() {
   if (unsettled_ == 0) return;
   for (const auto& slab : slabs_) {
-    for (auto [data, size] : slab->returned) add_range(*slab, data, size);
-    slab->returned.clear();
-  }
-  unsettled_ = 0;
-}
-
-void HostPool::add_range(Slab& slab, char* begin, std::size_t size) {
-  auto next = ranges_.lower_bound(begin);
-  if (next != ranges_.end() && next->second.first == &slab && begin + size == next->first) {
-    size += next->second.second;
-    drop_range(next);
-  }
-  auto after = ranges_.lower_bound(begin);
-  if (after != ranges_.begin()) {
-    auto before = std::prev(after);
-    if (before->second.first == &slab && before->first + before->second.second == begin) {
-      begin = before->first;
-      size += before->second.second;
-      drop_range(before);
+    while (!slab->returned.empty()) {
+      const auto [data, size] = slab->returned.back();
+      slab->returned.pop_back();
+      --unsettled_;
+      ranges_.add(*slab, data, size);
     }
   }
-  ranges_.emplace(begin, std::make_pair(&slab, size));
-  ranges_by_size_.emplace(size, begin);
-}
-
-void HostPool::drop_range(std::map<char*, std::pair<Slab*, std::size_t>>::iterator range) {
-  ranges_by_size_.erase({range->second.second, range->first});
-  ranges_.erase(range);
-}
-
-void HostPool::forget_ranges(const Slab& slab) {
-  auto range = ranges_.lower_bound(slab.base);
-  while (range != ranges_.end() && range->first < slab.base + slab.size) drop_range(range++);
-}
-
-std::pair<HostPool::Slab*, char*> HostPool::take_range(std::size_t size) {
-  settle_returned();
-  const auto fit = ranges_by_size_.lower_bound({size, nullptr});
-  if (fit == ranges_by_size_.end()) return {nullptr, nullptr};
-  const auto [found, data] = *fit;
-  const auto range = ranges_.find(data);
-  Slab* slab = range->second.first;
-  drop_range(range);
-  if (found > size) add_range(*slab, data + size, found - size);
-  return {slab, data};
 }
 
 bool HostPool::wait_for_return(std::chrono::milliseconds patience) {
@@ -427,7 +345,7 @@ std::size_t HostPool::trim() {
 }
 
 // Of those in `among`, where it is given.
-std::vector<std::unique_ptr<Block::Slab>> HostPool::remove_empty_slabs(const std::vector<const Slab*>* among) {
+std::vector<std::unique_ptr<Slab>> HostPool::remove_empty_slabs(const std::vector<const Slab*>* among) {
   const auto stays = [&](const auto& slab) {
     const bool meant = among == nullptr || std::find(among->begin(), among->end(), slab.get()) != among->end();
     return slab->used != 0 || !meant;

@@ -8,48 +8,14 @@
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
-#include <map>
 #include <memory>
 #include <mutex>
-#include <set>
-#include <utility>
 #include <vector>
 
+#include "copy/block.hpp"
+#include "copy/free_ranges.hpp"
+
 namespace nntap {
-
-class HostPool;
-
-/// A lease of pool memory, 64-byte aligned. Returns itself when destroyed, on any thread, without the GIL.
-class Block {
- public:
-  Block() = default;
-  Block(Block&& other) noexcept { *this = std::move(other); }
-  Block& operator=(Block&& other) noexcept;
-  Block(const Block&) = delete;
-  Block& operator=(const Block&) = delete;
-  ~Block() { release(); }
-
-  void* data() const { return data_; }
-
-  /// Its first `bytes`, rounded up to the alignment, as a block of their own; this one keeps the rest.
-  Block split(std::size_t bytes);
-
-  /// Never gives it back: a device that is lost may still be at it.
-  void abandon() noexcept { slab_ = nullptr; }
-
-  /// Returns it as memory that no device has touched, which need not wait for one.
-  void recycle() noexcept;
-
- private:
-  friend class HostPool;
-  struct Slab;
-  Block(Slab* slab, char* data, std::size_t size) : slab_(slab), data_(data), size_(size) {}
-  void release() noexcept;
-
-  Slab* slab_ = nullptr;
-  char* data_ = nullptr;
-  std::size_t size_ = 0;
-};
 
 /// What the pool holds, in bytes unless the name says otherwise.
 struct HostPoolStats {
@@ -129,7 +95,6 @@ class HostPool {
   HostPoolStats stats() const;
 
  private:
-  using Slab = Block::Slab;
   friend class Block;
 
   void keep_whole_around_fork();
@@ -137,19 +102,13 @@ class HostPool {
   void give_back(Slab* slab, char* data, std::size_t size, bool clean) noexcept;
   void unmap(const std::vector<std::unique_ptr<Slab>>& slabs) noexcept;
 
-  // Pages of a block that nobody has touched yet. Touched without the mutex, while the block is leased.
-  struct Untouched {
-    char* begin = nullptr;
-    std::size_t bytes = 0;
-  };
-
-  // All of these with mutex_ held. grow() drops it while the source works.
+  // All of these with mutex_ held. grow() drops it while the source works, touched() while it touches.
   Block find(std::size_t size);
   Block find_among_others(std::size_t size);
-  char* cut(Slab& slab, std::size_t size);
-  Block lease(Slab& slab, char* data, std::size_t size);
+  Block cut(Slab& slab, std::size_t size);
+  Block lease(Slab& slab, char* data, std::size_t size) noexcept;
   void expect_return(Slab& slab);
-  Untouched untouched_in(const Block& block);
+  Block touched(Block block, std::unique_lock<std::mutex>& lock);
   bool touch_a_step(std::size_t bytes);
   bool fits(const Slab* slab, std::size_t size) const;
   Slab* take_empty_slab(std::size_t size);
@@ -160,10 +119,6 @@ class HostPool {
   bool is_current(const Slab* slab) const { return slab == current_[0] || slab == current_[1]; }
   void free_block(Slab* slab, char* data, std::size_t size) noexcept;
   void settle_returned();
-  void add_range(Slab& slab, char* begin, std::size_t size);
-  void drop_range(std::map<char*, std::pair<Slab*, std::size_t>>::iterator range);
-  void forget_ranges(const Slab& slab);
-  std::pair<Slab*, char*> take_range(std::size_t size);
 
   SlabSource& source_;
   const bool quarantine_;
@@ -173,9 +128,7 @@ class HostPool {
   std::vector<std::unique_ptr<Slab>> slabs_;
   std::size_t growing_ = 0;                // slabs that the source is being asked for; slabs_ has room for them
   Slab* current_[2] = {nullptr, nullptr};  // blocks are cut from their ends: of large records, of small ones
-  // Free ranges of slabs that also hold records, by address (to merge neighbours) and by size (to find a fit).
-  std::map<char*, std::pair<Slab*, std::size_t>> ranges_;
-  std::set<std::pair<std::size_t, char*>> ranges_by_size_;
+  FreeRanges ranges_;
   std::size_t unsettled_ = 0;  // blocks returned whose ranges are not in ranges_ yet
   struct Returned {
     Slab* slab;
