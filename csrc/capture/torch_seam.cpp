@@ -21,6 +21,7 @@ struct Torch {
   PyObject* version = nullptr;  // the name "_version"
   PyObject* inference_mode = nullptr;
   PyObject* is_inference_mode = nullptr;
+  PyObject* no_dispatch = nullptr;  // torch._C._DisableTorchDispatch, or null
   PyObject* int8 = nullptr;
   PyObject* uint8 = nullptr;
 } torch;
@@ -71,8 +72,17 @@ int current_stream(DLDeviceType type, int device, void** stream) {
   return result;
 }
 
+// For as long as it lives this thread's dispatch modes see nothing: they are Python, and whoever allocates holds locks.
+Ref without_dispatch_modes() noexcept {
+  if (torch.no_dispatch == nullptr) return {};
+  Ref guard = Ref::steal(PyObject_CallNoArgs(torch.no_dispatch));
+  if (!guard) PyErr_Clear();
+  return guard;
+}
+
 DeviceMemory allocate(DLDevice device, std::size_t bytes) noexcept {
   if (torch.api == nullptr) return {};
+  const Ref no_modes = without_dispatch_modes();
   auto size = static_cast<std::int64_t>(bytes);
   DLTensor prototype{};
   prototype.device = device;
@@ -126,6 +136,10 @@ void connect(PyObject* module) {
   found.version = interned("_version");
   found.inference_mode = keep(module, "inference_mode");
   found.is_inference_mode = keep(module, "is_inference_mode_enabled");
+  const Ref internals = checked(PyObject_GetAttrString(module, "_C"));
+  if (PyObject_HasAttrString(internals.get(), "_DisableTorchDispatch") != 0) {
+    found.no_dispatch = keep(internals.get(), "_DisableTorchDispatch");
+  }
   found.int8 = keep(module, "int8");
   found.uint8 = keep(module, "uint8");
   torch = found;

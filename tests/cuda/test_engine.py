@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import nntap
 from helpers import Give, run_script
@@ -487,3 +488,30 @@ print("done")
 def test_processes_fork_and_end(script: str) -> None:
     run = run_script(script)
     assert (run.returncode, run.stdout) == (0, "done\n"), run.stderr  # newer Pythons warn of a fork beside threads
+
+
+# ---- modes of torch ----
+
+
+class Seen(TorchDispatchMode):
+    """Notes every operation of its thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.operations.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("device", ["cpu", None])
+def test_dispatch_modes_do_not_see_the_memory_that_records_need(device: str | None) -> None:
+    """They run Python, and the lane's mutex is held."""
+    with simulated():
+        tensor = torch.ones(1 << 10)
+        with Seen() as seen:
+            cache = record([tensor], device=device)
+        assert seen.operations == []
+        assert torch.equal(cache["0"].output, tensor)
+        assert cache.stats.slow == {}
