@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 import nntap
+from host_memory import SLAB
 from nntap import eager
 
 # No deadline: how long an example takes is no property of the library. `--hypothesis-profile=thorough` looks longer.
@@ -64,3 +66,14 @@ def no_capture_is_left() -> Iterator[None]:
     eager._captures.clear()
     eager.run_as_before(None)
     assert not left
+
+
+@pytest.fixture
+def limited() -> Iterator[int]:
+    """A limit of one slab, in an empty pool."""
+    gc.collect()
+    nntap.trim()
+    assert nntap.pool_stats()["reserved_bytes"] == 0, "a test kept records"
+    nntap.set_limits(host_bytes=SLAB)
+    yield SLAB
+    nntap.set_limits(host_bytes=None, wait_seconds=30)
