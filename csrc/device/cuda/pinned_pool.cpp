@@ -6,6 +6,7 @@
 
 #include "copy/pages.hpp"
 #include "device/cuda/check.hpp"
+#include "device/cuda/platform.hpp"
 #include "device/cuda/settings.hpp"
 #include "support/error.hpp"
 #include "support/event_log.hpp"
@@ -64,21 +65,24 @@ Result PinnedSource::refusal() const {
 }
 
 void PinnedSource::ask_again() {
+  if (forked()) return;
   std::lock_guard<std::mutex> lock(mutex_);
   refusal_ = kSuccess;
 }
 
 void PinnedSource::unmap(char* base, std::size_t bytes) noexcept {
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    const auto slab = std::find_if(slabs_.begin(), slabs_.end(), [=](const Slab& each) { return each.base == base; });
-    if (slab != slabs_.end()) {
-      unregister(*slab);
-      slabs_.erase(slab);
-    }
-    refusal_ = kSuccess;
-  }
+  if (!forked()) remove(base);
   unmap_pages(base, bytes);
+}
+
+void PinnedSource::remove(char* base) noexcept {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const auto slab = std::find_if(slabs_.begin(), slabs_.end(), [=](const Slab& each) { return each.base == base; });
+  if (slab != slabs_.end()) {
+    unregister(*slab);
+    slabs_.erase(slab);
+  }
+  refusal_ = kSuccess;
 }
 
 void PinnedSource::attach(const Driver& driver, Context context) {

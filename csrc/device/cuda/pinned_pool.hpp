@@ -15,7 +15,8 @@ namespace nntap::cuda {
 
 /// Slabs of touched pages, each registered with the driver for every context, in one call: the driver refuses a copy
 /// that crosses from one registration into the next, whoever makes it. While no platform is attached they are ordinary
-/// memory.
+/// memory. In a forked process, where nothing is pinned any more, it leaves the driver alone, and its mutex, which a
+/// thread of the parent may have held.
 class PinnedSource final : public SlabSource {
  public:
   char* map(std::size_t bytes) noexcept override;
@@ -41,6 +42,7 @@ class PinnedSource final : public SlabSource {
     std::size_t bytes;
   };
   bool add(const Slab& slab) noexcept;
+  void remove(char* base) noexcept;
 
   // With mutex_ held.
   Result try_a_page();

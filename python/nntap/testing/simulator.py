@@ -309,6 +309,7 @@ def simulated(
     chunk_bytes: int | None = None,
     device_bytes: int | None = None,
     pinned: bool = True,
+    grow_ahead: bool = False,
 ) -> Iterator[Simulator]:
     """Within it, CPU tensors play those of a CUDA device, on a driver that is simulated.
 
@@ -335,6 +336,8 @@ def simulated(
             around soon.
         device_bytes: The most device memory that chunks take.
         pinned: Whether records may lie in pinned memory; ``False`` has all of them pass through staging memory.
+        grow_ahead: Whether a thread pins more memory ahead of need, as without a simulation. It runs when it likes, so
+            that one seed no longer gives one schedule.
 
     Raises:
         RuntimeError: If this build has no kernels to run.
@@ -368,7 +371,7 @@ def simulated(
             device_bytes=device_bytes or usual["device_bytes"],
             pinned=pinned,
             copy_threads=2,  # so that they may overtake each other
-            grow_ahead=False,  # it happens in a thread, whenever that runs
+            grow_ahead=grow_ahead,
         )
         if engine:
             _testing.use(True)
