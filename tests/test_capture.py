@@ -16,7 +16,7 @@ from torch import nn
 
 import nntap
 from helpers import IDS, Give, Model, compiles, hooks_of
-from nntap import eager
+from nntap import _core, eager
 from nntap.core import Hook
 from nntap.options import Options
 
@@ -384,3 +384,11 @@ def test_taps_are_as_many_as_paths() -> None:
     recorder = Options.check("cpu", None, True, True, False).recorder(1)
     with pytest.raises(ValueError, match="2 modules for the recorder's 1 paths"):
         recorder.tap([nn.Linear(1, 1), nn.Linear(1, 1)])
+
+
+def test_a_tap_that_cannot_be_set_takes_the_others_off() -> None:
+    model = nn.Sequential(nn.Identity(), nn.Identity())
+    recorder = _core.Recorder(3, torch.clone, lambda value, walk: value)
+    with pytest.raises(AttributeError, match="__dict__"):
+        recorder.tap([model[0], object(), model[1]])
+    assert hooks_of(model) == []

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map
 
 import nntap
 from helpers import Give, assert_script_runs, assert_tensor_is, record
+from nntap import _core
 
 NO_DLPACK = "layout or dtype DLPack cannot carry"
 SUBCLASS = "tensor subclass"
@@ -438,3 +439,22 @@ def test_a_dtensor_is_recorded_by_its_local_part() -> None:
         print("done")
     """
     assert_script_runs(script, says="done")
+
+
+# ---- where the core has no copy to ----
+
+
+def test_a_record_for_another_device_than_the_tensors_own_is_torchs() -> None:
+    asked: list[torch.Tensor] = []
+
+    def slow(tensor: torch.Tensor) -> torch.Tensor:
+        asked.append(tensor)
+        return tensor.clone()
+
+    cuda = (2, 0)  # as DLPack numbers it
+    recorder = _core.Recorder(1, slow, lambda value, walk: value, target=cuda)
+    tensor = torch.ones(3)
+    recorder.record(0, tensor)
+    assert asked[0] is tensor
+    assert torch.equal(recorder.read(0, 0, 0), tensor)
+    assert recorder.stats()["slow"] == {"another target device": 1}
