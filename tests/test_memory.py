@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import threading
 import weakref
@@ -79,6 +80,15 @@ def test_blocks_of_many_sizes_that_come_and_go_never_overlap() -> None:
     assert all((tensor == value).all() for value, tensor in held)
     for _, tensor in held:
         assert_storage_is_exact(tensor)
+
+
+@pytest.mark.parametrize("order", itertools.permutations(range(3)), ids=str)
+def test_holes_side_by_side_become_one(limited: int, order: tuple[int, ...]) -> None:
+    held = {place: recorded(8) for place in range(4)}  # which fill the slab
+    for place in order:
+        del held[place]
+    assert (recorded(24, 2.0)[""].output == 2).all()
+    assert (held[3][""].output == 1).all()
 
 
 # ---- lifetimes ----
@@ -234,18 +244,34 @@ def test_a_record_of_more_bytes_than_can_be_counted_is_refused() -> None:
 # ---- reserve ----
 
 
-def test_reserve_under_a_limit_is_refused_and_keeps_nothing() -> None:
+def address_space() -> int:
+    """What this process has mapped, in bytes."""
+    return int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGESIZE")
+
+
+@pytest.mark.parametrize(("limit", "wanted"), [(2, 3), (40, 48)], ids=["at once", "after a first GiB"])
+def test_reserve_under_a_limit_is_refused_and_keeps_nothing(limit: int, wanted: int) -> None:
     gc.collect()
     nntap.trim()
-    nntap.set_limits(host_bytes=2 * SLAB)
+    nntap.set_limits(host_bytes=limit * SLAB)
     try:
         for warm in (False, True):
             if warm:
                 recorded(1)
-            before = nntap.pool_stats()["reserved_bytes"]
+            before, mapped = nntap.pool_stats()["reserved_bytes"], address_space()
             with pytest.raises(nntap.HostMemoryError, match="raise the limit"):
-                nntap.reserve(3 * SLAB)
+                nntap.reserve(wanted * SLAB)
             assert nntap.pool_stats()["reserved_bytes"] == before
+            assert address_space() < mapped + SLAB
+    finally:
+        nntap.set_limits(host_bytes=None)
+
+
+def test_reserve_of_all_that_the_limit_allows_is_given() -> None:
+    gc.collect()
+    nntap.trim()
+    nntap.set_limits(host_bytes=2 * SLAB)
+    try:
         nntap.reserve(2 * SLAB)
         assert nntap.pool_stats()["reserved_bytes"] == 2 * SLAB
     finally:
