@@ -7,6 +7,7 @@ import dataclasses
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -266,3 +267,12 @@ def assert_script_runs(script: str, *arguments: str, says: str = "") -> None:
     done = run_script(script, *arguments)
     assert (done.returncode, done.stderr) == (0, ""), f"rc {done.returncode}\n{done.stdout}\n{done.stderr}"
     assert done.stdout.strip() == says
+
+
+# ---- threads ----
+
+
+def wait_until(happened: Callable[[], bool]) -> None:
+    """Lets other threads run until it has."""
+    while not happened():
+        threading.Event().wait(0.001)

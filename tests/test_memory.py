@@ -263,15 +263,6 @@ def test_reserve_under_a_limit_is_refused_and_keeps_nothing(limit: int, wanted: 
                 nntap.reserve(wanted * SLAB)
             assert nntap.pool_stats()["reserved_bytes"] == before
             assert address_space() < mapped + SLAB
-    finally:
-        nntap.set_limits(host_bytes=None)
-
-
-def test_reserve_of_all_that_the_limit_allows_is_given() -> None:
-    gc.collect()
-    nntap.trim()
-    nntap.set_limits(host_bytes=2 * SLAB)
-    try:
         nntap.reserve(2 * SLAB)
         assert nntap.pool_stats()["reserved_bytes"] == 2 * SLAB
     finally:

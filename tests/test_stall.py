@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 import nntap
-from helpers import Give, assert_script_runs, hooks_of
+from helpers import Give, assert_script_runs, hooks_of, wait_until
 from host_memory import MIB, filled, recorded
 from nntap.testing import simulated
 
@@ -34,10 +34,9 @@ def another_thread() -> Iterator[None]:
         thread.join()
 
 
-def await_stall(caches: list[nntap.Cache]) -> None:
-    """Until the first of them, which another thread may still have to add, waits for memory."""
-    while not caches or caches[0].stats.stalls == 0:
-        threading.Event().wait(0.001)
+def stalls(caches: list[nntap.Cache]) -> bool:
+    """Whether the first of them, which another thread may still have to add, has had to wait for memory."""
+    return bool(caches) and caches[0].stats.stalls > 0
 
 
 def test_a_recording_thread_waits_until_another_one_frees_memory(limited: int) -> None:
@@ -52,7 +51,8 @@ def test_a_recording_thread_waits_until_another_one_frees_memory(limited: int) -
 
     worker = threading.Thread(target=work)
     worker.start()
-    await_stall(caches)
+    wait_until(lambda: stalls(caches) or not worker.is_alive())
+    assert worker.is_alive()
     assert len(caches[0]) == 0
     held.clear()
     worker.join()
@@ -83,7 +83,7 @@ def test_a_tensor_that_another_thread_changes_while_its_record_waits_is_not_reco
     caches: list[nntap.Cache] = []
 
     def meanwhile() -> None:
-        await_stall(caches)
+        wait_until(lambda: stalls(caches))
         change(tensor)
         held.clear()
 
@@ -180,7 +180,7 @@ def test_a_short_stall_collects_no_garbage(limited: int) -> None:
         caches: list[nntap.Cache] = []
 
         def drop() -> None:
-            await_stall(caches)
+            wait_until(lambda: stalls(caches))
             held.clear()
 
         thread = threading.Thread(target=drop)
@@ -208,7 +208,7 @@ def test_ctrl_c_ends_a_stall(limited: int) -> None:
     caches: list[nntap.Cache] = []
 
     def interrupt() -> None:
-        await_stall(caches)
+        wait_until(lambda: stalls(caches))
         threading.Event().wait(1)  # a stall soon collects garbage, whose callbacks would swallow it
         _thread.interrupt_main()
 

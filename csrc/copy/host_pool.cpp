@@ -125,9 +125,7 @@ Block HostPool::find(std::size_t size) {
   if (Slab* slab = take_empty_slab(size)) return cut(*slab, size);
   settle_returned();
   const auto [slab, data] = ranges_.take(size);
-  if (data == nullptr) return {};
-  expect_return(*slab);
-  return lease(*slab, data, size);
+  return data == nullptr ? Block() : lease(*slab, data, size);
 }
 
 // Where the pool may not grow, small and large records share a slab after all.
@@ -141,13 +139,13 @@ bool HostPool::fits(const Slab* slab, std::size_t size) const {
 }
 
 Block HostPool::cut(Slab& slab, std::size_t size) {
-  expect_return(slab);
-  char* data = slab.base + slab.top;
+  Block block = lease(slab, slab.base + slab.top, size);
   slab.top += size;
-  return lease(slab, data, size);
+  return block;
 }
 
-Block HostPool::lease(Slab& slab, char* data, std::size_t size) noexcept {
+Block HostPool::lease(Slab& slab, char* data, std::size_t size) {
+  expect_return(slab);
   slab.used += size;
   stats_.used_bytes += size;
   stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.used_bytes);

@@ -106,7 +106,7 @@ class HostPool {
   Block find(std::size_t size);
   Block find_among_others(std::size_t size);
   Block cut(Slab& slab, std::size_t size);
-  Block lease(Slab& slab, char* data, std::size_t size) noexcept;
+  Block lease(Slab& slab, char* data, std::size_t size);
   void expect_return(Slab& slab);
   Block touched(Block block, std::unique_lock<std::mutex>& lock);
   bool touch_a_step(std::size_t bytes);

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from driver_table import DRIVER, entries
+
 ROOT = Path(__file__).parents[2]
-DRIVER = ROOT / "csrc" / "device" / "cuda" / "driver.hpp"
 CONSTANTS = {
     "kSuccess": "CUDA_SUCCESS",
     "kInvalidValue": "CUDA_ERROR_INVALID_VALUE",
@@ -91,11 +92,6 @@ def compiles(source: str, folder: Path) -> str:
     includes = [f"-I{place}" for place in (ROOT / "csrc", *header_folders())]
     command = [compiler, "-std=c++17", "-fsyntax-only", *includes, str(folder / "table.cpp")]
     return subprocess.run(command, capture_output=True, text=True, timeout=120).stderr
-
-
-def entries() -> dict[str, str]:
-    """The exported symbol of each entry."""
-    return dict(re.findall(r'X\((\w+), "(\w+)"', DRIVER.read_text()))
 
 
 def test_the_table_has_the_header_s_signatures_and_values(tmp_path: Path) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import gc
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 import nntap
-from helpers import assert_script_runs
+from helpers import assert_script_runs, wait_until
 from host_memory import SLAB, recorded
 from nntap.testing import simulated
 from nntap.testing.simulator import Simulator
@@ -18,11 +17,6 @@ from nntap.testing.simulator import Simulator
 def pinned(sim: Simulator) -> int:
     """What the driver has pinned for records, in bytes."""
     return sim.report().registered_bytes - SLAB  # which is for staging
-
-
-def wait_until(happened: Callable[[], bool]) -> None:
-    while not happened():
-        threading.Event().wait(0.001)
 
 
 @pytest.fixture
@@ -86,13 +80,14 @@ def test_a_device_may_go_while_the_thread_pins() -> None:
 
 def test_a_forked_child_leaves_pinned_memory_alone_and_ends() -> None:
     script = """
-        import os, sys, threading, torch, nntap
+        import os, sys, nntap
+        from helpers import wait_until
         from host_memory import SLAB, recorded
         from nntap.testing import simulated
         with simulated(grow_ahead=True, check=False) as sim:
             cache = recorded(1)
             cache[""].output
-            while sim.report().registered_bytes < 3 * SLAB: threading.Event().wait(0.001)
+            wait_until(lambda: sim.report().registered_bytes == 3 * SLAB)
             before = sim.report().calls
             child = os.fork()
             if child == 0:

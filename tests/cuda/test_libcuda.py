@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-DRIVER = Path(__file__).parents[2] / "csrc" / "device" / "cuda" / "driver.hpp"
+from driver_table import entries
+from helpers import run_script
 
 # Of the entries that are called before a device is recorded on; the others are there and do nothing.
 ANSWERS = """
@@ -33,25 +32,20 @@ int cuDeviceGetAttribute(int* value, int attribute, int device) {
 """
 
 
-def entries() -> list[str]:
-    if not DRIVER.exists():
-        pytest.skip("csrc/ is not here")
-    return re.findall(r'^  X\(\w+, "(\w+)"', DRIVER.read_text(), re.M)
-
-
 def cuda_info(folder: Path, *, starts: int = 0, version: int = 12080, without: str = "") -> dict[str, Any]:
     """What `nntap.build_info()` says of CUDA where that library is the driver's."""
     compiler = shutil.which("cc") or pytest.skip("there is no C compiler")
     answered = re.findall(r"^int (\w+)\(", ANSWERS, re.M)
-    others = [f"int {name}(void) {{ return 0; }}" for name in entries() if name not in answered]
+    others = [f"int {name}(void) {{ return 0; }}" for name in entries().values() if name not in answered]
     lines = [line for line in "\n".join([ANSWERS, *others]).splitlines() if not without or f" {without}(" not in line]
     source = folder / "libcuda.c"
     source.write_text("\n".join(lines) + "\n")
     what = [f"-DSTARTS={starts}", f"-DVERSION={version}"]
     subprocess.run([compiler, "-shared", "-fPIC", *what, "-o", folder / "libcuda.so.1", source], check=True)
-    script = "import json, nntap; print(json.dumps(nntap.build_info()['cuda']))"
-    env = {**os.environ, "LD_LIBRARY_PATH": str(folder)}
-    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LD_LIBRARY_PATH", str(folder))
+        done = run_script("import json, nntap; print(json.dumps(nntap.build_info()['cuda']))")
+    assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)  # type: ignore[no-any-return]
 
 
