@@ -128,6 +128,20 @@ def test_a_negative_view_is_recorded_with_its_values(dtype: torch.dtype) -> None
     assert stats.slow == {"negative view": 1}
 
 
+FLOATS_AND_INTEGERS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
+FLOATS_AND_INTEGERS += [torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8]
+
+
+@pytest.mark.parametrize("dtype", FLOATS_AND_INTEGERS, ids=str)
+def test_the_negative_bit_counts_in_every_dtype(dtype: torch.dtype) -> None:
+    # `conj().imag` of a bcomplex32, which newer torches have, is such a view of bfloat16.
+    view = torch._neg_view(torch.arange(1, 4).to(dtype))
+    expected = view.resolve_neg().clone()
+    read, stats = record(view)
+    assert torch.equal(read, expected)
+    assert stats.slow == {"negative view": 1}
+
+
 def test_a_zero_tensor_of_forward_mode_is_recorded_as_zeros() -> None:
     # It has a shape and no memory; reading its address is a crash, so this runs apart.
     script = """

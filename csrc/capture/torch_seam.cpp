@@ -163,9 +163,7 @@ const char* view(PyObject* tensor, TensorView& out) {
   if (seen.data == nullptr && has_elements(seen)) return "no memory of its own";
   if (seen.ndim > kMaxDims) return "more than 8 dimensions";
   if (seen.dtype.code == kDLComplex && bit_is_set(torch.is_conj, tensor)) return "conjugate view";
-  if (seen.dtype.code == kDLComplex || seen.dtype.code == kDLFloat) {
-    if (bit_is_set(torch.is_neg, tensor)) return "negative view";
-  }
+  if (seen.dtype.code != kDLBool && bit_is_set(torch.is_neg, tensor)) return "negative view";
   const bool byte = seen.dtype.bits == 8 && (seen.dtype.code == kDLInt || seen.dtype.code == kDLUInt);
   if (byte && !is_plain_byte(tensor)) return "sub-byte integers";
   out.data = static_cast<const char*>(seen.data) + seen.byte_offset;
