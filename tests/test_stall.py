@@ -146,6 +146,51 @@ def test_where_no_other_thread_lives_it_raises_at_once() -> None:
     assert_script_runs(script, says="True True")
 
 
+@pytest.mark.parametrize("device", [nullcontext, lambda: simulated(chunk_bytes=32 * MIB)], ids=["cpu", "gpu"])
+def test_a_record_that_the_limit_can_never_hold_does_not_wait(limited: int, device: Any) -> None:
+    before = nntap.pool_stats()["pinned"]["limit_bytes"]
+    nntap.set_limits(wait_seconds=300, pinned_bytes=limited)
+    tensor = filled(2 * limited // MIB)
+    model = Give(lambda: tensor)
+    held = recorded(1)  # another's, so that there is something to wait for
+    with device(), another_thread(), nntap.capture(model) as cache:
+        with pytest.raises(nntap.HostMemoryError, match="below what this one record takes") as caught:
+            model()
+        assert f"limit: {limited} bytes" in str(caught.value)
+        assert cache.stats.stalls == 0
+        del cache
+    assert (held[""].output == 1).all()
+    nntap.set_limits(pinned_bytes=before)
+
+
+def test_what_a_capture_holds_of_pinned_memory_is_not_what_its_cpu_tensors_wait_for(limited: int) -> None:
+    nntap.set_limits(wait_seconds=300)
+    on_gpu, on_cpu = Give(lambda: filled(24)), Give(lambda: filled(16, 2.0))
+    held = [recorded(24)]
+    caches: list[nntap.Cache] = []
+
+    def drop() -> None:
+        wait_until(lambda: stalls(caches))
+        held.clear()
+
+    thread = threading.Thread(target=drop)
+    with nntap.capture(nn.Sequential(on_gpu, on_cpu)) as cache:
+        caches.append(cache)
+        with simulated(chunk_bytes=32 * MIB):
+            on_gpu()
+            assert (cache["0"].output == 1).all()
+        assert nntap.pool_stats()["pinned"]["used_bytes"] == 24 * MIB
+        thread.start()
+        try:
+            on_cpu()
+        finally:
+            caches.append(cache)
+            held.clear()
+            thread.join()
+    assert cache.stats.stalls == 1
+    assert (cache["1"].output == 2).all()
+
+
 def test_it_waits_no_longer_than_it_may(limited: int) -> None:
     held = recorded(24)
     nntap.set_limits(wait_seconds=0)

@@ -38,11 +38,11 @@ class CountedStall {
   const Clock::time_point start_ = Clock::now();
 };
 
-[[noreturn]] void throw_out_of_memory(const MemoryRequest& request, std::uint64_t own_bytes, const char* why) {
+[[noreturn]] void throw_out_of_memory(const MemoryRequest& request, const char* why) {
   const HostPoolStats pool = HostPool::instance().stats();
   throw HostMemoryError(text(
-      "no host memory for a record of ", request.bytes(), " bytes: ", why, ". In use: ", pool.used_bytes, " bytes in ",
-      pool.reserved_bytes, " bytes of slabs, of them ", own_bytes, " bytes by this capture; limit: ",
+      "no host memory for a record of ", request.bytes(), " bytes: ", why, ". In use: ", request.bytes_in_use(),
+      " bytes, of them ", request.own_bytes(), " by this capture; limit: ",
       pool.limit_bytes == 0 ? text("none, the system refused") : text(pool.limit_bytes, " bytes"),
       ". What was recorded so far stays readable. Drop caches and tensors that are no longer needed, record less "
       "(modules=, dtype=), or ",
@@ -50,9 +50,9 @@ class CountedStall {
 }
 
 // Why it is no use to wait any longer, or null.
-const char* hopeless(const MemoryRequest& request, std::uint64_t own_bytes, double waited) {
+const char* hopeless(const MemoryRequest& request, double waited) {
   if (request.comes_free()) return nullptr;
-  if (request.bytes_in_use() <= own_bytes) {
+  if (request.bytes_in_use() <= request.own_bytes()) {
     return "all that is in use belongs to this capture, so waiting would not help";
   }
   if (!other_threads_live()) return "no other thread lives that could free any, so waiting would not help";
@@ -70,19 +70,19 @@ bool wait_a_little(MemoryRequest& request) {
 }
 
 // One stall: returns when the request is placed, or throws.
-void wait_until_placed(MemoryRequest& request, std::uint64_t own_bytes, Clock::time_point start) {
+void wait_until_placed(MemoryRequest& request, Clock::time_point start) {
   // A full collection takes a third of a second in a process with large libraries. So it comes after the first look:
   // a thread that is done with its records has mostly dropped them by then.
   bool collected = false;
   do {
     const double waited = std::chrono::duration<double>(Clock::now() - start).count();
-    const char* why = hopeless(request, own_bytes, waited);
+    const char* why = hopeless(request, waited);
     if (!collected && (why != nullptr || Clock::now() - start >= kLookEvery)) {
       PyGC_Collect();
       collected = true;
     } else if (why != nullptr) {
       if (request.place()) return;  // what was under way may have come free meanwhile
-      throw_out_of_memory(request, own_bytes, why);
+      throw_out_of_memory(request, why);
     } else if (!wait_a_little(request)) {
       throw PythonErrorSet{};
     }
@@ -98,12 +98,13 @@ void set_stall_patience(double seconds) {
 
 double stall_patience() { return patience; }
 
-void place_or_wait(MemoryRequest& request, std::uint64_t own_bytes, StallStats& stats) {
+void place_or_wait(MemoryRequest& request, StallStats& stats) {
   if (request.place()) return;
+  if (!request.can_fit()) throw_out_of_memory(request, "the limit is below what this one record takes");
   const LoggedScope logged("stall", request.bytes());
   const CountedStall counted(stats);
   request.begin_stall();
-  wait_until_placed(request, own_bytes, counted.start());
+  wait_until_placed(request, counted.start());
   request.end_stall();
 }
 

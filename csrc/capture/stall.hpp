@@ -24,8 +24,12 @@ class MemoryRequest {
   /// What is asked for.
   virtual std::size_t bytes() const = 0;
 
-  /// What all records hold.
+  /// Whether that much may be had at all, were no record there.
+  virtual bool can_fit() const = 0;
+
+  /// What all records hold of the memory that would do, and what those of the asking recorder do.
   virtual std::size_t bytes_in_use() const = 0;
+  virtual std::size_t own_bytes() const = 0;
 
   /// Whether memory will come free on its own, whoever drops records or not.
   virtual bool comes_free() const { return false; }
@@ -44,9 +48,9 @@ double stall_patience();
 
 /// Places the request, waiting for memory if it must: while records of others exist and another thread could drop them,
 /// waits with the GIL released; once in a stall, early on or before it gives up, collects garbage. Throws
-/// HostMemoryError when nobody can free any, when patience is over, or when what is to be recorded was changed
-/// meanwhile; PythonErrorSet when the wait was interrupted. While copies under way will free some, patience is not
-/// looked at. `own_bytes`: what the asking recorder holds.
-void place_or_wait(MemoryRequest& request, std::uint64_t own_bytes, StallStats& stats);
+/// HostMemoryError when the limit is below the request, when nobody can free any, when patience is over, or when what
+/// is to be recorded was changed meanwhile; PythonErrorSet when the wait was interrupted. While copies under way will
+/// free some, patience is not looked at.
+void place_or_wait(MemoryRequest& request, StallStats& stats);
 
 }  // namespace nntap

@@ -59,27 +59,30 @@ std::vector<Enqueued>& enqueued() {
 
 class CopyRequest final : public MemoryRequest {
  public:
-  CopyRequest(Snapshot& snapshot, PyObject* tensor, const TensorView& source)
-      : snapshot_(snapshot), tensor_(tensor), source_(source) {}
+  CopyRequest(Snapshot& snapshot, PyObject* tensor, const TensorView& source, std::size_t own_bytes)
+      : snapshot_(snapshot), tensor_(tensor), source_(source), own_bytes_(own_bytes) {}
   bool place() override {
     return letting_others_run(bytes(), [&] { return snapshot_.place(); });
   }
   void begin_stall() override { waiting_.emplace(tensor_, source_); }
   void end_stall() const override { waiting_->check_unchanged(); }
   std::size_t bytes() const override { return snapshot_.bytes(); }
+  bool can_fit() const override { return HostPool::instance().can_fit(bytes()); }
   std::size_t bytes_in_use() const override { return HostPool::instance().stats().used_bytes; }
+  std::size_t own_bytes() const override { return own_bytes_; }
   void wait(std::chrono::milliseconds patience) override { HostPool::instance().wait_for_return(patience); }
 
  private:
   Snapshot& snapshot_;
   PyObject* tensor_;
   const TensorView& source_;
+  const std::size_t own_bytes_;
   std::optional<Waiting> waiting_;
 };
 
 class SubmitRequest final : public MemoryRequest {
  public:
-  explicit SubmitRequest(const AsynchronousDevice& device) : device_(device) {}
+  SubmitRequest(const AsynchronousDevice& device, std::size_t own_bytes) : device_(device), own_bytes_(own_bytes) {}
   bool place() override {
     for (const Waiting& each : waiting_) each.check_unchanged();  // before the kernels are launched that read them
     return device_.submit();
@@ -89,12 +92,15 @@ class SubmitRequest final : public MemoryRequest {
   }
   void end_stall() const override {}
   std::size_t bytes() const override { return device_.bytes_wanted(); }
+  bool can_fit() const override { return device_.can_fit(bytes()); }
   std::size_t bytes_in_use() const override { return device_.host_bytes_in_use(); }
+  std::size_t own_bytes() const override { return own_bytes_; }
   bool comes_free() const override { return device_.frees_memory(); }
   void wait(std::chrono::milliseconds patience) override { device_.wait_for_memory(patience); }
 
  private:
   const AsynchronousDevice& device_;
+  const std::size_t own_bytes_;
   std::vector<Waiting> waiting_;  // empty before a stall
 };
 
@@ -138,8 +144,9 @@ Ref TensorRecorder::copy_now(const SynchronousDevice& device, const TensorView& 
     copies.count_shared(*known);
     return ticket_for(std::move(known));
   }
-  CopyRequest request(snapshot, tensor, source);
-  place_or_wait(request, copies.bytes_held, stalls);
+  CopyRequest request(snapshot, tensor, source, copied_bytes_);
+  place_or_wait(request, stalls);
+  copied_bytes_ += HostPool::held_for(snapshot.bytes());
   letting_others_run(snapshot.bytes(), [&] { snapshot.copy(); });
   Ref ticket = ticket_for(snapshot.commit(shared_, copies));
   if (!sharing_) shared_.clear();  // the capture ended while others ran
@@ -158,6 +165,7 @@ Ref TensorRecorder::copy_later(const AsynchronousDevice& device, const TensorVie
   if (const char* reason = device.enqueue(record, plan.gather, on_device)) return leave_to_torch(reason, tensor);
   enqueued().push_back({tensor, record});
   copies.count_copied(*record);
+  if (!on_device) landing_bytes_ += HostPool::held_for(record->nbytes);
   handed_on_.remember(tensor, record);
   return ticket_for(std::move(record));
 }
@@ -165,9 +173,9 @@ Ref TensorRecorder::copy_later(const AsynchronousDevice& device, const TensorVie
 void TensorRecorder::submit() {
   for (const AsynchronousDevice* device : asynchronous_devices()) {
     if (device->bytes_wanted() == 0) continue;
-    SubmitRequest request(*device);
+    SubmitRequest request(*device, copied_bytes_ + landing_bytes_);
     try {
-      place_or_wait(request, copies.bytes_held, stalls);
+      place_or_wait(request, stalls);
     } catch (...) {
       handed_on_.clear();
       throw;

@@ -58,6 +58,8 @@ class TensorRecorder {
   Ref copy_later(const AsynchronousDevice& device, const TensorView& source, DLDataType out, PyObject* tensor);
   const char* wrong_target(const TensorView& source) const;
 
+  std::size_t copied_bytes_ = 0;   // of pageable host memory, that records of synchronous devices were given
+  std::size_t landing_bytes_ = 0;  // of host memory of either kind, that those of asynchronous ones were given
   bool sharing_ = true;
   std::vector<Ref> read_;    // tickets, while a record may still be shared
   ShareTable shared_;        // on synchronous devices

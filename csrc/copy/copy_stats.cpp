@@ -13,7 +13,6 @@ void CopyStats::count_copied(const Record& record) {
   ++records;
   bytes_recorded += record.nbytes;
   bytes_moved += record.nbytes;
-  bytes_held += HostPool::held_for(record.nbytes);
 }
 
 }  // namespace nntap

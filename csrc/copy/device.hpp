@@ -61,6 +61,9 @@ class AsynchronousDevice : public Device {
   /// Bytes of the first record that this thread has enqueued and not submitted; 0: there is none.
   virtual std::size_t bytes_wanted() const = 0;
 
+  /// Whether the limits leave host memory for that many bytes, were no record there.
+  virtual bool can_fit(std::size_t bytes) const = 0;
+
   /// Bytes of host memory that all records hold.
   virtual std::size_t host_bytes_in_use() const = 0;
 

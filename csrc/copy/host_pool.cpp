@@ -21,6 +21,8 @@ constexpr std::size_t kTouchStep = std::size_t{4} << 20;
 
 std::size_t round_up(std::size_t bytes, std::size_t unit) { return (bytes + unit - 1) / unit * unit; }
 
+std::size_t slab_size_for(std::size_t size) { return std::max(HostPool::kSlabBytes, round_up(size, kHugePage)); }
+
 bool is_small(std::size_t size) { return size < kSmall; }
 
 // Room for that many elements, so that adding one of them cannot fail.
@@ -256,7 +258,7 @@ Slab* HostPool::take_empty_slab(std::size_t size) {
 
 // The new slab, or null.
 const Slab* HostPool::grow(std::size_t size, std::unique_lock<std::mutex>& lock, bool may_drop) {
-  const std::size_t bytes = std::max(kSlabBytes, round_up(size, kHugePage));
+  const std::size_t bytes = slab_size_for(size);
   const auto over = [&] { return stats_.limit_bytes != 0 && stats_.reserved_bytes + bytes > stats_.limit_bytes; };
   auto slab = std::make_unique<Slab>();
   make_room(slabs_, slabs_.size() + growing_ + 1);
@@ -309,6 +311,13 @@ void HostPool::settle_returned() {
       ranges_.add(*slab, data, size);
     }
   }
+}
+
+bool HostPool::can_fit(std::size_t bytes) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  const auto has_room = [&](const auto& slab) { return slab->size >= bytes; };  // from before a lower limit
+  return stats_.limit_bytes == 0 || slab_size_for(held_for(bytes)) <= stats_.limit_bytes ||
+         std::any_of(slabs_.begin(), slabs_.end(), has_room);
 }
 
 bool HostPool::wait_for_return(std::chrono::milliseconds patience) {

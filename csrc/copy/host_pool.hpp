@@ -77,6 +77,9 @@ class HostPool {
   /// the limit or the system does not allow it.
   bool reserve(std::size_t bytes);
 
+  /// Whether the limit leaves room for a block of `bytes`, were no other there.
+  bool can_fit(std::size_t bytes) const;
+
   /// Waits until some block has been returned or `patience` is over. Says whether one was returned.
   /// The caller must not hold the GIL.
   bool wait_for_return(std::chrono::milliseconds patience);

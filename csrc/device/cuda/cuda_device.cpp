@@ -87,6 +87,10 @@ class CudaDevice final : public AsynchronousDevice {
     return mine.next < mine.work.size() ? mine.work[mine.next].record->nbytes : 0;
   }
 
+  bool can_fit(std::size_t bytes) const override {
+    return PinnedPool::instance().can_fit(bytes) || HostPool::instance().can_fit(bytes);
+  }
+
   std::size_t host_bytes_in_use() const override {
     return HostPool::instance().stats().used_bytes + PinnedPool::instance().stats().used_bytes;
   }

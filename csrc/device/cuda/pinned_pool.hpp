@@ -78,6 +78,7 @@ class PinnedPool {
   /// Gives slabs without records back to the system, waiting for the devices that may be at them. Returns their bytes.
   /// The caller must not hold the GIL. Throws CudaError.
   std::size_t trim();
+  bool can_fit(std::size_t bytes) const { return records_.can_fit(bytes); }
   HostPoolStats stats() const { return records_.stats(); }
 
   Quarantine& quarantine() { return quarantine_; }
