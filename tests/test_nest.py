@@ -18,7 +18,7 @@ from torch import nn
 
 import nntap
 from helpers import record, tensors_in
-from nntap import nest
+from nntap import core, nest
 from strategies import Source, nests
 
 Thing = TypeVar("Thing")
@@ -526,6 +526,22 @@ def test_a_chain_deeper_than_the_recursion_limit_is_an_error_and_not_a_crash() -
         value = Node(torch.ones(1), value)
     with pytest.raises(RecursionError):
         record(value)
+
+
+def test_a_walk_that_python_code_kept_is_over_with_its_value() -> None:
+    kept = []
+
+    def rebuild(value: Any, walk: Callable[[Any], Any]) -> Any:
+        kept.append(walk)
+        return walk([1])
+
+    recorder = core.Recorder(1, torch.clone, rebuild)
+    code = core.location_code(0, core.OUTPUT)
+    recorder.record(code, object())
+    assert recorder.read(0, 0, core.OUTPUT) == [1]
+    for walk in kept:
+        with pytest.raises(RuntimeError, match="has been recorded or read"):
+            walk([1])
 
 
 def test_no_container_outlives_its_recording() -> None:

@@ -134,8 +134,7 @@ def test_a_recorder_takes_the_parameters_of_the_stub() -> None:
     assert isinstance(_core.Recorder(*by_position, **given), _core.Recorder)
     with pytest.raises(TypeError, match="positional"):
         _core.Recorder(*by_position, None)
-    recorder = _core.Recorder(*by_position)
-    assert recorder._freeze([1]) == recorder._thaw([1]) == [1]
+    assert isinstance(_core.Recorder(*by_position), _core.Recorder)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 #include <cstddef>
 
-#include "capture/recorder.hpp"
+#include "capture/recorder_type.hpp"
 #include "python/python_error.hpp"
 #include "support/error.hpp"
 
@@ -29,7 +29,7 @@ PyObject* call(PyObject* self, PyObject* const* args, size_t nargsf, PyObject*) 
                 count, " arguments");
     const Ref kwargs = count == 3 ? Ref::share(args[2]) : checked(PyDict_New());
     const Ref pair = checked(PyTuple_Pack(2, args[1], kwargs.get()));
-    record(hook_of(self)->recorder, hook_of(self)->path, Slot::kInputs, pair.get());
+    recorder_of(hook_of(self)->recorder).record(hook_of(self)->path, Slot::kInputs, pair.get());
     return Py_NewRef(Py_None);
   });
 }

@@ -1,9 +1,24 @@
 #include "capture/nest.hpp"
 
+#include <stdexcept>
+
 #include "python/python_error.hpp"
+#include "support/error.hpp"
 
 namespace nntap {
 namespace {
+
+// walk(value): the capsule's context is the visitor, while it lives.
+PyObject* walk_again(PyObject* capsule, PyObject* value) {
+  return guarded([&] {
+    auto* visitor = static_cast<NestVisitor*>(PyCapsule_GetContext(capsule));
+    NNTAP_CHECK(visitor != nullptr, std::runtime_error,
+                "the value that this walk belongs to has been recorded or read");
+    return walk_nest(value, *visitor).release();
+  });
+}
+
+PyMethodDef walk_method = {"walk", walk_again, METH_O, "walk(value)\n\nThe value with each leaf replaced."};
 
 bool is_atom(PyObject* value) {
   return value == Py_None || PyBool_Check(value) || PyLong_CheckExact(value) || PyFloat_CheckExact(value) ||
@@ -72,6 +87,19 @@ Ref walk(PyObject* value, NestVisitor& visitor, const Open* outer) {
 }
 
 }  // namespace
+
+NestVisitor::~NestVisitor() {
+  if (self_) PyCapsule_SetContext(self_.get(), nullptr);  // Python code may have kept the walk
+}
+
+Ref NestVisitor::uncommon(PyObject* value) {
+  if (!walk_) {
+    self_ = checked(PyCapsule_New(&walk_method, nullptr, nullptr));
+    checked(PyCapsule_SetContext(self_.get(), this));
+    walk_ = checked(PyCFunction_New(&walk_method, self_.get()));
+  }
+  return checked(PyObject_CallFunctionObjArgs(rebuild_, value, walk_.get(), nullptr));
+}
 
 Ref walk_nest(PyObject* value, NestVisitor& visitor) { return walk(value, visitor, nullptr); }
 

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "capture/hook.hpp"
-#include "capture/recorder.hpp"
+#include "capture/recorder_type.hpp"
 #include "python/python_error.hpp"
 #include "support/error.hpp"
 
@@ -41,7 +41,7 @@ Ref call_module(const Tap& tap, PyObject* args, PyObject* kwargs) {
 // The listener is copied: the capture may end before the call does.
 Ref call_for_one(const Tap& tap, PyObject* args, PyObject* kwargs) {
   const Listener listener = tap.listeners.front();
-  Call call(listener.recorder.get(), listener.path);
+  Call call(recorder_of(listener.recorder.get()), listener.path);
   Ref output = call_module(tap, args, kwargs);
   call.record_output(output.get());
   return output;
@@ -50,7 +50,7 @@ Ref call_for_one(const Tap& tap, PyObject* args, PyObject* kwargs) {
 Ref call_for_all(const Tap& tap, PyObject* args, PyObject* kwargs) {
   const std::vector<Listener> listeners = tap.listeners;
   std::deque<Call> calls;  // a Call stays where it was made
-  for (const Listener& listener : listeners) calls.emplace_back(listener.recorder.get(), listener.path);
+  for (const Listener& listener : listeners) calls.emplace_back(recorder_of(listener.recorder.get()), listener.path);
   Ref output = call_module(tap, args, kwargs);
   for (Call& call : calls) call.record_output(output.get());
   return output;

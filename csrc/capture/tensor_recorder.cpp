@@ -47,16 +47,6 @@ class Waiting {
   std::int64_t version_;
 };
 
-// What this thread has enqueued and not submitted, for when it has to wait.
-struct Enqueued {
-  PyObject* tensor;  // borrowed: the value that is being recorded holds it
-  std::shared_ptr<Record> record;
-};
-std::vector<Enqueued>& enqueued() {
-  thread_local std::vector<Enqueued> mine;
-  return mine;
-}
-
 class CopyRequest final : public MemoryRequest {
  public:
   CopyRequest(Snapshot& snapshot, PyObject* tensor, const TensorView& source, std::size_t own_bytes)
@@ -82,24 +72,24 @@ class CopyRequest final : public MemoryRequest {
 
 class SubmitRequest final : public MemoryRequest {
  public:
-  SubmitRequest(const AsynchronousDevice& device, std::size_t own_bytes) : device_(device), own_bytes_(own_bytes) {}
+  SubmitRequest(QueuedCopies::Queue& queued, std::size_t own_bytes) : queued_(queued), own_bytes_(own_bytes) {}
   bool place() override {
     for (const Waiting& each : waiting_) each.check_unchanged();  // before the kernels are launched that read them
-    return device_.submit();
+    return queued_.queue->submit();
   }
   void begin_stall() override {
-    for (const Enqueued& each : enqueued()) waiting_.emplace_back(each.tensor, each.record->source);
+    for (const auto& [tensor, record] : queued_.copies) waiting_.emplace_back(tensor.get(), record->source);
   }
   void end_stall() const override {}
-  std::size_t bytes() const override { return device_.bytes_wanted(); }
-  bool can_fit() const override { return device_.can_fit(bytes()); }
-  std::size_t bytes_in_use() const override { return device_.host_bytes_in_use(); }
+  std::size_t bytes() const override { return queued_.queue->bytes_wanted(); }
+  bool can_fit() const override { return queued_.device->can_fit(bytes()); }
+  std::size_t bytes_in_use() const override { return queued_.device->host_bytes_in_use(); }
   std::size_t own_bytes() const override { return own_bytes_; }
-  bool comes_free() const override { return device_.frees_memory(); }
-  void wait(std::chrono::milliseconds patience) override { device_.wait_for_memory(patience); }
+  bool comes_free() const override { return queued_.device->frees_memory(); }
+  void wait(std::chrono::milliseconds patience) override { queued_.device->wait_for_memory(patience); }
 
  private:
-  const AsynchronousDevice& device_;
+  QueuedCopies::Queue& queued_;
   const std::size_t own_bytes_;
   std::vector<Waiting> waiting_;  // empty before a stall
 };
@@ -108,9 +98,21 @@ bool same(DLDevice a, DLDevice b) { return a.device_type == b.device_type && a.d
 
 }  // namespace
 
-Ref TensorRecorder::record(PyObject* tensor) {
-  if (options.slow_reason.get() != Py_None) {
-    const char* reason = PyUnicode_AsUTF8(options.slow_reason.get());
+QueuedCopies::Queue& QueuedCopies::of(const AsynchronousDevice& device) {
+  for (Queue& each : queues_) {
+    if (each.device == &device) return each;
+  }
+  queues_.push_back({&device, device.make_queue(), {}});
+  return queues_.back();
+}
+
+TensorRecorder::TensorRecorder(TensorOptions options, std::size_t expected) : options_(std::move(options)) {
+  shared_.reserve(expected);
+}
+
+Ref TensorRecorder::record(PyObject* tensor, QueuedCopies& queued) {
+  if (options_.slow_reason.get() != Py_None) {
+    const char* reason = PyUnicode_AsUTF8(options_.slow_reason.get());
     if (reason == nullptr) throw PythonErrorSet{};
     return leave_to_torch(reason, tensor);
   }
@@ -118,21 +120,22 @@ Ref TensorRecorder::record(PyObject* tensor) {
   if (const char* reason = torch_seam::view(tensor, source)) return leave_to_torch(reason, tensor);
   const Device* device = find_device(source);
   if (device == nullptr) return leave_to_torch("device left to torch", tensor);
-  const DLDataType out = options.has_dtype ? options.dtype : source.dtype;
+  const DLDataType out = options_.has_dtype ? options_.dtype : source.dtype;
   if (!device->can_cast(source.dtype, out)) return leave_to_torch("cast left to torch", tensor);
   if (const char* reason = wrong_target(source)) return leave_to_torch(reason, tensor);
   if (const auto* now = device->synchronous()) return copy_now(*now, source, out, tensor);
-  return copy_later(*device->asynchronous(), source, out, tensor);
+  return copy_later(*device->asynchronous(), source, out, tensor, queued);
 }
 
 Ref TensorRecorder::leave_to_torch(const char* reason, PyObject* tensor) {
   ++slow_counts[reason];
-  return checked(PyObject_CallOneArg(options.slow.get(), tensor));
+  return checked(PyObject_CallOneArg(options_.slow.get(), tensor));
 }
 
 // Why torch has to bring the record to its target, or null.
 const char* TensorRecorder::wrong_target(const TensorView& source) const {
-  const bool here = !options.has_target || options.target.device_type == kDLCPU || same(options.target, source.device);
+  const bool here =
+      !options_.has_target || options_.target.device_type == kDLCPU || same(options_.target, source.device);
   return here ? nullptr : "another target device";
 }
 
@@ -154,42 +157,27 @@ Ref TensorRecorder::copy_now(const SynchronousDevice& device, const TensorView& 
 }
 
 Ref TensorRecorder::copy_later(const AsynchronousDevice& device, const TensorView& source, DLDataType out,
-                               PyObject* tensor) {
+                               PyObject* tensor, QueuedCopies& queued) {
   if (auto known = handed_on_.find(tensor, source, out)) {
     copies.count_shared(*known);
     return ticket_for(std::move(known));
   }
   const Plan plan(source, out);
   auto record = make_record(source, out, plan);
-  const bool on_device = !options.has_target || options.target.device_type != kDLCPU;
-  if (const char* reason = device.enqueue(record, plan.gather, on_device)) return leave_to_torch(reason, tensor);
-  enqueued().push_back({tensor, record});
+  const bool on_device = !options_.has_target || options_.target.device_type != kDLCPU;
+  auto& [_, queue, queued_copies] = queued.of(device);
+  if (const char* reason = queue->enqueue(record, plan.gather, on_device)) return leave_to_torch(reason, tensor);
+  queued_copies.push_back({Ref::share(tensor), record});
   copies.count_copied(*record);
   if (!on_device) landing_bytes_ += HostPool::held_for(record->nbytes);
   handed_on_.remember(tensor, record);
   return ticket_for(std::move(record));
 }
 
-void TensorRecorder::submit() {
-  for (const AsynchronousDevice* device : asynchronous_devices()) {
-    if (device->bytes_wanted() == 0) continue;
-    SubmitRequest request(*device, copied_bytes_ + landing_bytes_);
-    try {
-      place_or_wait(request, stalls);
-    } catch (...) {
-      handed_on_.clear();
-      throw;
-    }
-  }
-  enqueued().clear();  // also where there was nothing to submit: a tensor without elements
-}
-
-void TensorRecorder::discard() noexcept {
-  enqueued().clear();
-  for (const AsynchronousDevice* device : asynchronous_devices()) {
-    if (device->bytes_wanted() == 0) continue;
-    device->discard();
-    handed_on_.clear();
+void TensorRecorder::submit(QueuedCopies& queued) {
+  for (QueuedCopies::Queue& each : queued.all()) {
+    SubmitRequest request(each, copied_bytes_ + landing_bytes_);
+    place_or_wait(request, stalls);
   }
 }
 
@@ -202,6 +190,11 @@ void TensorRecorder::forget_tensors() noexcept {
   const auto read = std::exchange(read_, {});
   shared_.clear();
   handed_on_.clear();
+}
+
+void TensorRecorder::clear() noexcept {
+  forget_tensors();
+  const Ref slow = std::exchange(options_.slow, Ref());
 }
 
 }  // namespace nntap

@@ -4,11 +4,13 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "capture/identity_table.hpp"
 #include "capture/stall.hpp"
+#include "copy/device.hpp"
 #include "copy/share_table.hpp"
 #include "copy/snapshot.hpp"
 #include "python/python.hpp"
@@ -25,24 +27,51 @@ struct TensorOptions {
   Ref slow;         // callable (tensor) -> tensor
 };
 
+/// What one value of a module asks of asynchronous devices, until it is submitted. On the stack of the thread that
+/// records.
+class QueuedCopies {
+ public:
+  struct Copy {
+    Ref tensor;
+    std::shared_ptr<Record> record;
+  };
+
+  /// Those of one device.
+  struct Queue {
+    const AsynchronousDevice* device;
+    std::unique_ptr<CopyQueue> queue;
+    std::vector<Copy> copies;  // in the order of the queue
+  };
+
+  Queue& of(const AsynchronousDevice& device);
+  std::vector<Queue>& all() { return queues_; }
+
+ private:
+  std::vector<Queue> queues_;
+};
+
 /// Records tensors for one recorder. Guarded by the GIL, which a copy may drop.
 class TensorRecorder {
  public:
-  TensorOptions options;
+  /// `expected`: about how many tensors there will be.
+  TensorRecorder(TensorOptions options, std::size_t expected);
+
+  const TensorOptions& options() const { return options_; }
 
   // What it came to.
   CopyStats copies;
   StallStats stalls;
   std::map<std::string, std::uint64_t> slow_counts;  // by reason
 
-  /// A ticket for the tensor's record, or what torch made of it. Throws.
-  Ref record(PyObject* tensor);
+  /// A ticket for the tensor's record, or what torch made of it. A record on an asynchronous device is there once
+  /// `queued` is submitted. Throws.
+  Ref record(PyObject* tensor, QueuedCopies& queued);
 
-  /// Gives what this thread has enqueued to the devices, waiting for host memory if it must. Throws.
-  void submit();
+  /// Gives what is queued to the devices, waiting for host memory if it must. Throws.
+  void submit(QueuedCopies& queued);
 
-  /// Forgets what this thread has enqueued and not submitted, with all that could lead to it.
-  void discard() noexcept;
+  /// What is queued will not be submitted: no later tensor becomes one of its records.
+  void forget_queued() noexcept { handed_on_.clear(); }
 
   /// A ticket that is being read: a later record that shares its memory will be the same tensor.
   void keep_read(PyObject* ticket);
@@ -50,14 +79,17 @@ class TensorRecorder {
   /// From here on no tensor becomes an earlier record.
   void forget_tensors() noexcept;
 
-  void expect(std::size_t tensors) { shared_.reserve(tensors); }
+  /// The same, and drops what it holds of Python.
+  void clear() noexcept;
 
  private:
   Ref leave_to_torch(const char* reason, PyObject* tensor);
   Ref copy_now(const SynchronousDevice& device, const TensorView& source, DLDataType out, PyObject* tensor);
-  Ref copy_later(const AsynchronousDevice& device, const TensorView& source, DLDataType out, PyObject* tensor);
+  Ref copy_later(const AsynchronousDevice& device, const TensorView& source, DLDataType out, PyObject* tensor,
+                 QueuedCopies& queued);
   const char* wrong_target(const TensorView& source) const;
 
+  TensorOptions options_;
   std::size_t copied_bytes_ = 0;   // of pageable host memory, that records of synchronous devices were given
   std::size_t landing_bytes_ = 0;  // of host memory of either kind, that those of asynchronous ones were given
   bool sharing_ = true;

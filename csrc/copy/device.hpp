@@ -41,25 +41,31 @@ class SynchronousDevice : public Device {
   virtual bool holds(const Record& record, const TensorView& source, const GatherPlan& plan) const = 0;
 };
 
-/// Copies are collected by the thread that records, then given to the device together, and land some time later.
+/// Copies that are given to an asynchronous device together. Of one thread; what was not submitted is forgotten with
+/// it.
+class CopyQueue {
+ public:
+  virtual ~CopyQueue() = default;
+
+  /// Queues a copy of the record's source to the host or, with `on_device`, to its own device, in the order of
+  /// torch's current stream. The source must live until submit(), or as long as the queue. Returns null, or why torch
+  /// has to do it. Throws CudaError where recording must not go on.
+  virtual const char* enqueue(std::shared_ptr<Record> record, const GatherPlan& plan, bool on_device) = 0;
+
+  /// Gives all to the device, in order. False when host memory ran out before the end; what is left stays. Throws
+  /// CudaError, and must not be called again then.
+  virtual bool submit() = 0;
+
+  /// Bytes of the first record that is left; 0: there is none.
+  virtual std::size_t bytes_wanted() const = 0;
+};
+
+/// Copies are collected in a queue, then given to the device together, and land some time later.
 class AsynchronousDevice : public Device {
  public:
   const AsynchronousDevice* asynchronous() const final { return this; }
 
-  /// Queues a copy of the record's source to the host or, with `on_device`, to its own device, in the order of
-  /// torch's current stream. The source must live until submit() or discard() by the same thread. Returns null, or why
-  /// torch has to do it. Throws CudaError where recording must not go on.
-  virtual const char* enqueue(std::shared_ptr<Record> record, const GatherPlan& plan, bool on_device) const = 0;
-
-  /// Gives what this thread has enqueued to the device, in order. False when host memory ran out before its end; what
-  /// is left stays enqueued. Throws CudaError; what is left is forgotten then.
-  virtual bool submit() const = 0;
-
-  /// Forgets what this thread has enqueued and not submitted.
-  virtual void discard() const noexcept = 0;
-
-  /// Bytes of the first record that this thread has enqueued and not submitted; 0: there is none.
-  virtual std::size_t bytes_wanted() const = 0;
+  virtual std::unique_ptr<CopyQueue> make_queue() const = 0;
 
   /// Whether the limits leave host memory for that many bytes, were no record there.
   virtual bool can_fit(std::size_t bytes) const = 0;

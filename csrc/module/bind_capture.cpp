@@ -1,6 +1,6 @@
 #include "capture/hook.hpp"
 #include "capture/module_paths.hpp"
-#include "capture/recorder.hpp"
+#include "capture/recorder_type.hpp"
 #include "capture/tap.hpp"
 #include "capture/ticket.hpp"
 #include "capture/torch_seam.hpp"

@@ -44,3 +44,8 @@ Recorder = _core.Recorder
 begin_quiet_run = _core.begin_quiet_run
 end_quiet_run = _core.end_quiet_run
 module_paths = _core.module_paths
+
+
+def location_code(path: int, slot: int) -> int:
+    """What ``Recorder.record`` takes for a value of that path: its outputs (`OUTPUT`) or its inputs (`INPUTS`)."""
+    return 2 * path + slot

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import nntap
+from helpers import Give
 from nntap.testing import ENTRIES, Simulator, simulated
 from nntap.testing.schedules import bytes_in_use
 
@@ -197,3 +198,32 @@ def test_a_device_that_does_not_say_what_it_is_is_an_error() -> None:
             with pytest.raises(nntap.CudaError, match="cuDeviceGetAttribute"):
                 with nntap.capture(module):
                     module()
+
+
+class Refusing(torch.Tensor):
+    """Cannot be recorded."""
+
+    @classmethod
+    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        raise ValueError("refused")
+
+
+def test_a_recording_that_fails_inside_another_one_leaves_that_whole() -> None:
+    with simulated(pace="always") as sim:
+        first, second = (sim.empty(8, torch.float32).fill_(value) for value in (1.0, 2.0))
+        inner = Give(lambda: [second, torch.ones(1).as_subclass(Refusing)])
+
+        class Recording(torch.Tensor):
+            """Runs another captured model while it is recorded."""
+
+            @classmethod
+            def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+                with pytest.raises(ValueError, match="refused"), nntap.capture(inner):
+                    inner()
+                return super().__torch_function__(func, types, args, kwargs or {})
+
+        outer = Give(lambda: [first, torch.ones(1).as_subclass(Recording)])
+        with nntap.capture(outer) as cache:
+            outer()
+        assert cache[""].output[0].tolist() == [1.0] * 8
+        del cache

@@ -15,32 +15,15 @@ namespace {
 
 constexpr const char* kNoDeviceMemory = "no device memory left";
 
-// What this thread has enqueued and not submitted.
-struct Queue {
-  std::vector<Pending> work;
-  std::size_t next = 0;
-};
-
-Queue& queue() {
-  thread_local Queue mine;
-  return mine;
+const char* take_nothing(Record& record, bool on_device) {
+  if (on_device) return "empty tensor on a device";
+  record.block = HostPool::instance().acquire(0);
+  return record.block.data() == nullptr ? "no host memory left" : nullptr;
 }
 
-class CudaDevice final : public AsynchronousDevice {
+class CudaQueue final : public CopyQueue {
  public:
-  const char* name() const override { return "cuda"; }
-
-  bool owns(const TensorView& source) const override {
-    const DLDevice device = source.device;
-    if (const Platform* simulated = simulated_platform()) {
-      return simulated->device_of(device.device_type, device.device_id, source.data) >= 0;
-    }
-    return device.device_type == kDLCUDA && platform() != nullptr;
-  }
-
-  bool can_cast(DLDataType from, DLDataType to) const override { return can_convert(from, to); }
-
-  const char* enqueue(std::shared_ptr<Record> record, const GatherPlan& plan, bool on_device) const override {
+  const char* enqueue(std::shared_ptr<Record> record, const GatherPlan& plan, bool on_device) override {
     NNTAP_CHECK(!forked(), CudaError,
                 "this process was forked from one that uses CUDA, which does not work in it: start processes with "
                 "multiprocessing's 'spawn'");
@@ -58,34 +41,40 @@ class CudaDevice final : public AsynchronousDevice {
       if (record->on_device.data() == nullptr) return kNoDeviceMemory;
       record->device = source.device;
     }
-    queue().work.push_back({std::move(lane), std::move(record), plan, stream});
+    work_.push_back({std::move(lane), std::move(record), plan, stream});
     return nullptr;
   }
 
-  bool submit() const override {
-    Queue& mine = queue();
-    try {
-      while (mine.next < mine.work.size()) {
-        const auto lane = mine.work[mine.next].lane;
-        if (!lane->submit(mine.work, mine.next)) return false;
-      }
-    } catch (...) {
-      discard();
-      throw;
+  bool submit() override {
+    while (next_ < work_.size()) {
+      const auto lane = work_[next_].lane;
+      if (!lane->submit(work_, next_)) return false;
     }
-    discard();
     return true;
   }
 
-  void discard() const noexcept override {
-    queue().work.clear();
-    queue().next = 0;
+  std::size_t bytes_wanted() const override { return next_ < work_.size() ? work_[next_].record->nbytes : 0; }
+
+ private:
+  std::vector<Pending> work_;
+  std::size_t next_ = 0;  // the first that is not submitted
+};
+
+class CudaDevice final : public AsynchronousDevice {
+ public:
+  const char* name() const override { return "cuda"; }
+
+  bool owns(const TensorView& source) const override {
+    const DLDevice device = source.device;
+    if (const Platform* simulated = simulated_platform()) {
+      return simulated->device_of(device.device_type, device.device_id, source.data) >= 0;
+    }
+    return device.device_type == kDLCUDA && platform() != nullptr;
   }
 
-  std::size_t bytes_wanted() const override {
-    const Queue& mine = queue();
-    return mine.next < mine.work.size() ? mine.work[mine.next].record->nbytes : 0;
-  }
+  bool can_cast(DLDataType from, DLDataType to) const override { return can_convert(from, to); }
+
+  std::unique_ptr<CopyQueue> make_queue() const override { return std::make_unique<CudaQueue>(); }
 
   bool can_fit(std::size_t bytes) const override {
     return PinnedPool::instance().can_fit(bytes) || HostPool::instance().can_fit(bytes);
@@ -104,13 +93,6 @@ class CudaDevice final : public AsynchronousDevice {
 
   void flush() const override {
     for (const auto& lane : open_lanes()) lane->flush();
-  }
-
- private:
-  static const char* take_nothing(Record& record, bool on_device) {
-    if (on_device) return "empty tensor on a device";
-    record.block = HostPool::instance().acquire(0);
-    return record.block.data() == nullptr ? "no host memory left" : nullptr;
   }
 };
 

@@ -8,11 +8,11 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from nntap.core import INPUTS, OUTPUT
+from nntap.core import INPUTS, OUTPUT, location_code
 from nntap.select import foreign, is_list
 from nntap.tree import PathTree
 
-LOCATIONS = {OUTPUT: "output", INPUTS: "input"}
+NAMES = {OUTPUT: "output", INPUTS: "input"}  # nnsight's
 Aliases = Callable[[Any], Iterable[str]]
 
 
@@ -32,7 +32,9 @@ class EnvoyPaths:
         known = self._codes.get(tuple(slots)) if everything else None
         if known is None:
             known = {
-                f"{path}.{LOCATIONS[slot]}": 2 * index + slot for index, path in enumerate(paths) for slot in slots
+                f"{path}.{NAMES[slot]}": location_code(index, slot)
+                for index, path in enumerate(paths)
+                for slot in slots
             }
             if everything:
                 self._codes[tuple(slots)] = known

@@ -16,8 +16,9 @@ from nnsight.intervention.hooks import add_ordered_hook
 from nnsight.intervention.interleaver import Interleaver, Mediator
 from nnsight.intervention.tracing.tracer import InterleavingTracer
 
-from nntap.core import INPUTS, OUTPUT
+from nntap.core import INPUTS, OUTPUT, location_code
 from nntap.nnsight.adapter import Recording
+from nntap.nnsight.envoys import NAMES
 from nntap.nnsight.missed import Missed
 
 RELIES_ON = {
@@ -77,10 +78,10 @@ def feed(recording: Recording, worker: Any) -> None:
     left = _left.setdefault(worker.interleaver, [])
     for index, path in enumerate(recording.paths):
         for slot in recording.slots:
-            record = partial(recording.recorder.record, 2 * index + slot)
+            record = partial(recording.recorder.record, location_code(index, slot))
             hook = _HOOKS[slot](record, worker, envoys[path].interleaver.batcher)
             hook.mediator_idx = float("inf")
-            left.append(add_ordered_hook(envoys[path]._module, hook, _KINDS[slot]))
+            left.append(add_ordered_hook(envoys[path]._module, hook, NAMES[slot]))
     worker.set_user_cache(Missed(recording))
 
 
@@ -99,7 +100,6 @@ def _inputs_hook(record: Callable[[Any], None], worker: Any, batcher: Any) -> An
 
 
 _HOOKS = {OUTPUT: _output_hook, INPUTS: _inputs_hook}
-_KINDS = {OUTPUT: "output", INPUTS: "input"}
 
 
 def _record_rows(record: Callable[[Any], None], worker: Any, batcher: Any, value: Any) -> None:

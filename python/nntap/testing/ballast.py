@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from nntap import _core
-from nntap.core import OUTPUT
+from nntap.core import OUTPUT, location_code
 from nntap.memory import pool_stats, set_limits
 from nntap.options import Options
 from nntap.testing.simulator import simulated
@@ -69,6 +69,6 @@ def tight_host(left: int, wait_seconds: float) -> Iterator[list[torch.Tensor]]:
 
 def _recorded(nbytes: int) -> torch.Tensor:
     recorder = Options.check("cpu", None, True, True, False).recorder(1)
-    recorder.record(OUTPUT, torch.empty(nbytes, dtype=torch.uint8))
+    recorder.record(location_code(0, OUTPUT), torch.empty(nbytes, dtype=torch.uint8))
     record: torch.Tensor = recorder.read(0, 0, OUTPUT)
     return record

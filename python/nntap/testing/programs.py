@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nntap.core import OUTPUT
+from nntap.core import OUTPUT, location_code
 from nntap.memory import trim
 from nntap.options import Options
 from nntap.testing.memory import DTYPES, FLOATS, LOOKS, MOST, Buffer, Piece, each, pieces_of, some_values
@@ -326,7 +326,7 @@ class Program:
         pieces = [piece for piece in self.pieces if piece.buffer.stream is stream][: self.random.randint(1, 3)]
         recorder = Options.check("cpu", None, True, True, False).recorder(1)
         with stream:
-            recorder.record(OUTPUT, [piece.tensor for piece in pieces])
+            recorder.record(location_code(0, OUTPUT), [piece.tensor for piece in pieces])
         if self.random.random() < 0.4:
             recorder.close()  # begins the copy, and what it brings is dropped at once
             return
@@ -354,7 +354,7 @@ class Program:
         for _ in range(3):
             recorder = Options.check("cpu", None, True, True, False).recorder(1)
             with stream:
-                recorder.record(OUTPUT, self._buffer_like(first).tensor)
+                recorder.record(location_code(0, OUTPUT), self._buffer_like(first).tensor)
             recorder.close()
             del recorder
         self.overtaking.append(self._recorded_now(stream, first))
@@ -366,13 +366,13 @@ class Program:
         buffer = buffer or self._new_buffer(stream)
         recorder = Options.check("cpu", None, True, True, False).recorder(1)
         with stream:
-            recorder.record(OUTPUT, buffer.tensor)
+            recorder.record(location_code(0, OUTPUT), buffer.tensor)
         return recorder.read(0, 0, OUTPUT), buffer.truth
 
     def _spoil(self, buffer: Buffer) -> None:
         recorder = Options.check("cpu", None, True, True, False).recorder(1)
         with buffer.stream, suppress(Unwalkable):
-            recorder.record(OUTPUT, [buffer.tensor, torch.ones(1).as_subclass(Raising)])
+            recorder.record(location_code(0, OUTPUT), [buffer.tensor, torch.ones(1).as_subclass(Raising)])
 
     def _end_loose(self) -> None:
         if not self.loose:
