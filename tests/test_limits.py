@@ -19,6 +19,7 @@ from host_memory import SLAB
         ({"host_bytes": -5}, ValueError, ["host_bytes=-5", "one slab"]),
         ({"host_bytes": 1e9}, TypeError, ["host_bytes=1000000000.0", "whole number"]),
         ({"host_bytes": "4GiB"}, TypeError, ["host_bytes='4GiB'", "whole number"]),
+        ({"host_bytes": np.array([1, 2])}, TypeError, ["host_bytes=array([1, 2])", "whole number"]),
         ({"host_bytes": True}, TypeError, ["host_bytes=True", "whole number"]),
         ({"wait_seconds": -1}, ValueError, ["wait_seconds=-1", "from 0 on"]),
         ({"wait_seconds": "long"}, TypeError, ["wait_seconds='long'", "seconds"]),

@@ -19,6 +19,7 @@ import nntap
 from helpers import Give, assert_script_runs, assert_storage_is_exact, record
 from host_memory import MIB, SLAB, filled, recorded
 from nntap import _core
+from nntap.testing import simulated
 
 # ---- what the pool holds ----
 
@@ -259,8 +260,12 @@ def test_reserve_under_a_limit_is_refused_and_keeps_nothing(limit: int, wanted: 
             if warm:
                 recorded(1)
             before, mapped = nntap.pool_stats()["reserved_bytes"], address_space()
-            with pytest.raises(nntap.HostMemoryError, match="raise the limit"):
+            with pytest.raises(
+                nntap.HostMemoryError, match=r"raise the limit with nntap.set_limits\(host_bytes="
+            ) as caught:
                 nntap.reserve(wanted * SLAB)
+            assert f"Taken: {before} bytes" in str(caught.value)
+            assert f"limit: {limit * SLAB} bytes" in str(caught.value)
             assert nntap.pool_stats()["reserved_bytes"] == before
             assert address_space() < mapped + SLAB
         nntap.reserve(2 * SLAB)
@@ -289,8 +294,18 @@ def test_reserve_touches_no_more_than_it_was_asked_for() -> None:
 
 
 def test_reserve_of_more_than_can_be_counted_is_refused() -> None:
-    with pytest.raises(nntap.HostMemoryError, match=f"no host memory for {2**70} bytes"):
+    with pytest.raises(nntap.HostMemoryError, match=f"no host memory for {2**70} bytes.*limit: none"):
         nntap.reserve(2**70)
+
+
+def test_a_refused_reserve_of_pinned_memory_names_its_limit() -> None:
+    before = nntap.pool_stats()["pinned"]["limit_bytes"]
+    nntap.set_limits(pinned_bytes=SLAB)
+    try:
+        with simulated(), pytest.raises(nntap.HostMemoryError, match=r"no pinned memory.*set_limits\(pinned_bytes="):
+            nntap.reserve(4 * SLAB)
+    finally:
+        nntap.set_limits(pinned_bytes=before)
 
 
 # ---- what the machine has ----

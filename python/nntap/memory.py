@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import operator
 from types import EllipsisType
-from typing import Any, SupportsIndex
+from typing import Any
 
 from nntap import _core
-from nntap.errors import HostMemoryError
+from nntap.errors import HostMemoryError, brief
 
 _MOST = 2**63 - 1  # what the core can count
 
@@ -41,9 +42,9 @@ def set_limits(
             ``wait_seconds`` negative, or one of them larger than can be counted. No limit is changed then.
     """
     slab = _core.pool_stats()["slab_bytes"]
-    _check_bytes("host_bytes", host_bytes, slab, "one slab", ", or None for no limit")
-    _check_bytes("pinned_bytes", pinned_bytes, slab, "one slab", ", or None for no limit")
-    _check_bytes("device_bytes", device_bytes, 1 << 20, "1 MiB")
+    host_bytes = _checked_bytes("host_bytes", host_bytes, slab, "one slab", ", or None for no limit")
+    pinned_bytes = _checked_bytes("pinned_bytes", pinned_bytes, slab, "one slab", ", or None for no limit")
+    device_bytes = _checked_bytes("device_bytes", device_bytes, 1 << 20, "1 MiB")
     _check_seconds(wait_seconds)
     if not isinstance(host_bytes, EllipsisType):
         _core.set_host_limit(host_bytes or 0)
@@ -55,20 +56,25 @@ def set_limits(
         _core.set_wait_seconds(wait_seconds)
 
 
-def _check_bytes(name: str, value: Any, least: int, least_in_words: str, or_none: str = "") -> None:
+def _checked_bytes(name: str, value: Any, least: int, least_in_words: str, or_none: str = "") -> Any:
     if isinstance(value, EllipsisType) or (value is None and or_none):
-        return
-    if not _is_whole(value):
-        raise TypeError(f"{name}={value!r} is not allowed: give a whole number of bytes{or_none}")
-    if value < least:
-        raise ValueError(f"{name}={value} is not allowed: give at least {least_in_words} ({least}){or_none}")
-    if value > _MOST:
-        raise ValueError(f"{name}={value} is not allowed: give at most 2**63 - 1{or_none}")
+        return value
+    whole = _whole(name, value, or_none)
+    if whole < least:
+        raise ValueError(f"{name}={whole} is not allowed: give at least {least_in_words} ({least}){or_none}")
+    if whole > _MOST:
+        raise ValueError(f"{name}={whole} is not allowed: give at most 2**63 - 1{or_none}")
+    return whole
 
 
-def _is_whole(value: object) -> bool:
-    """An int, or what stands for one, as NumPy's do."""
-    return isinstance(value, SupportsIndex) and not isinstance(value, bool)
+def _whole(name: str, value: Any, or_none: str = "") -> int:
+    """The int, or the one that the value stands for, as NumPy's do."""
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise TypeError(f"{name}={brief(value)} is not allowed: give a whole number of bytes{or_none}")
 
 
 def _check_seconds(value: Any) -> None:
@@ -95,18 +101,26 @@ def reserve(nbytes: int) -> None:
         HostMemoryError: If the limit or the system does not allow it.
         CudaError: If the GPU cannot be used, or a CUDA graph is being captured.
     """
-    if not _is_whole(nbytes):
-        raise TypeError(f"nbytes={nbytes!r} is not allowed: give a whole number of bytes")
+    nbytes = _whole("nbytes", nbytes)
     if nbytes < 0:
         raise ValueError(f"nbytes={nbytes} is not allowed: give a number from 0 on")
-    if nbytes > _MOST or not _take(nbytes):
-        raise HostMemoryError(
-            f"no host memory for {nbytes} bytes of records: raise the limit with nntap.set_limits(...), or record less"
-        )
+    pinned = _open_gpu()
+    take = _core.reserve_pinned if pinned else _core.reserve_host
+    if nbytes > _MOST or not take(nbytes):
+        raise HostMemoryError(_refusal(nbytes, pinned))
 
 
-def _take(nbytes: int) -> bool:
-    return _core.reserve_pinned(nbytes) if _open_gpu() else _core.reserve_host(nbytes)
+def _refusal(nbytes: int, pinned: bool) -> str:
+    pool, kind, name = pool_stats(), "host memory", "host_bytes"
+    if pinned:
+        pool, kind, name = pool["pinned"], "pinned memory", "pinned_bytes"
+    limit = pool["limit_bytes"]
+    shown = "none, the system refused" if limit is None else f"{limit} bytes"
+    raise_it = "" if limit is None else f"raise the limit with nntap.set_limits({name}=...), "
+    return (
+        f"no {kind} for {nbytes} bytes of records. Taken: {pool['reserved_bytes']} bytes, of them {pool['used_bytes']} "
+        f"by records; limit: {shown}. Reserve less, {raise_it}or free memory of this machine"
+    )
 
 
 def _open_gpu() -> bool:

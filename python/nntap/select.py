@@ -67,7 +67,8 @@ def _expand(item: Any, model: Model) -> list[str]:
     if isinstance(item, str):
         return [entry for path in _by_name(item, model) for entry in _called(path, model.lists)]
     if isinstance(item, re.Pattern) and isinstance(item.pattern, str):
-        paths = _matching(f"the expression {item.pattern!r}", lambda path, _: bool(item.fullmatch(path)), model)
+        words = _EXPRESSION_SIGNS.sub("", item.pattern)
+        paths = _matching(f"the expression {item.pattern!r}", words, lambda path, _: bool(item.fullmatch(path)), model)
         return [entry for path in paths for entry in _called(path, model.lists)]
     if isinstance(item, torch.nn.Module):
         return _by_module(item, model)
@@ -126,7 +127,7 @@ def _by_predicate(wanted: Callable[[str, torch.nn.Module], bool], model: Model) 
     lists = model.lists
     _check_predicate(wanted)
     return _matching(
-        f"the predicate {wanted!r}", lambda path, module: path not in lists and wanted(path, module), model
+        f"the predicate {wanted!r}", "", lambda path, module: path not in lists and wanted(path, module), model
     )
 
 
@@ -154,7 +155,8 @@ def _by_glob(glob: str, model: Model) -> list[str]:
     pattern = re.compile(glob_to_regex(glob))
     what = f"the glob {glob!r}"
     try:
-        return _matching(what, lambda path, _: any(map(pattern.fullmatch, _spellings(path, model.tree))), model)
+        words = _GLOB_SIGNS.sub("", glob)
+        return _matching(what, words, lambda path, _: any(map(pattern.fullmatch, _spellings(path, model.tree))), model)
     except UnknownModuleError:
         meant = _meant(glob, model)
         if meant is None:
@@ -180,11 +182,12 @@ def _spellings(path: str, tree: PathTree) -> list[str]:
     return names + [name.removeprefix(root) for name in names]
 
 
-def _matching(what: str, wanted: Callable[[str, torch.nn.Module], bool], model: Model) -> list[str]:
+def _matching(what: str, words: str, wanted: Callable[[str, torch.nn.Module], bool], model: Model) -> list[str]:
+    """The paths of the modules that are wanted. Where there are none it raises, naming those most like `words`."""
     named = model.named_modules()
     paths = [path for path, module in named if wanted(path, module)]
     if not paths:
-        raise UnknownModuleError(f"{what} matches no module; {closest(what, [path for path, _ in named])}")
+        raise UnknownModuleError(f"{what} matches no module; {closest(words, [path for path, _ in named])}")
     return paths
 
 
@@ -207,3 +210,6 @@ def _glob_part(part: str) -> str:
 
 _LISTS = (torch.nn.ModuleList, torch.nn.ModuleDict)
 _WILD = {"**": ".*", "*": "[^.]*", "?": "[^.]"}
+# What of a pattern is no part of a name, for the names that are most like it.
+_GLOB_SIGNS = re.compile(r"[*?]|\[!?[^]]+\]")
+_EXPRESSION_SIGNS = re.compile(r"\\[a-zA-Z]|[\\^$|?*+(){}\[\]]")

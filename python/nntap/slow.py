@@ -17,19 +17,21 @@ def slow_snapshot(
     """
 
     def snapshot(tensor: torch.Tensor) -> torch.Tensor:
-        if detach and torch.is_inference_mode_enabled():
+        if not detach:
+            return copied(tensor)
+        value = tensor.detach()
+        if torch.is_inference_mode_enabled():
             with torch.inference_mode(False):  # an ordinary tensor, as all records are
-                return copied(tensor.detach())
-        return copied(tensor)
+                return copied(value)
+        return copied(value)
 
-    def copied(tensor: torch.Tensor) -> torch.Tensor:
-        value = tensor.detach() if detach else tensor
+    def copied(value: torch.Tensor) -> torch.Tensor:
         if hasattr(value, "to_local"):
             value = value.to_local()
         if value.is_quantized and dtype is not None:
             value = value.dequantize()
         target = _target(value, device)
-        if value.is_nested and not hasattr(value, "to_local"):
+        if value.is_nested:
             return value.clone().to(target, dtype or value.dtype)  # its `.to(copy=True)` may keep the storage
         if value.is_quantized and target == value.device:
             return value.clone()  # its `.to(copy=True)` does not know all its types

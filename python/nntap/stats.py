@@ -26,7 +26,7 @@ class Stats:
     stall_seconds: float = 0.0
     """How long, in seconds."""
     copy_seconds: float = 0.0
-    """Time in copies of 16 KiB and more, in seconds; smaller ones are not timed."""
+    """Time in copies of CPU tensors of 16 KiB and more, in seconds. Smaller ones are not timed, nor a GPU's copies."""
     gb_per_s: float | None = None
     """Bytes written a second by those copies, in 10^9 bytes, or None where there was none."""
 
