@@ -10,102 +10,24 @@ import pytest
 import torch
 
 import nntap
-from helpers import Give
-from nntap.testing import ENTRIES, Simulator, simulated
+from failing_calls import CHUNK, Given, run
+from helpers import Give, assert_script_runs
+from nntap.testing import ENTRIES, simulated
 from nntap.testing.schedules import bytes_in_use
 
 pytestmark = pytest.mark.timeout(120)  # of a hang
 
-TYPED = (nntap.CudaError, nntap.HostMemoryError)
-CHUNK = 256
 NEVER_FAILING = {"init", "driver_version", "device_count", "device_name", "device_attribute", "error_name"}
 
 
-class Given(torch.nn.Module):
-    """Gives back what it is given, having written it on the current stream."""
-
-    def __init__(self, sim: Simulator, values: list[torch.Tensor]) -> None:
-        super().__init__()
-        self.sim = sim
-        self.values = values
-
-    def forward(self) -> list[torch.Tensor]:
-        made = [self.sim.empty(each.numel(), each.dtype) for each in self.values]
-        for tensor, values in zip(made, self.values, strict=True):
-            self.sim.write(tensor, values)
-        return made
-
-
-def sizes() -> list[list[torch.Tensor]]:
-    """What three modules give back: small, several chunks together, one much larger than a chunk."""
-    counts = [[3, 16], [40, 64, 20, 50], [4 * CHUNK]]
-    return [[torch.arange(1.0, count + 1) * (number + 1) for count in each] for number, each in enumerate(counts)]
-
-
-class Run:
-    """The standard program: a model is recorded on two streams and read, in the middle and at the end."""
-
-    def __init__(self, sim: Simulator) -> None:
-        self.sim = sim
-        self.errors: list[BaseException] = []
-        self.reads = 0
-        self.landed: list[tuple[torch.Tensor, torch.Tensor]] = []  # each record that was read, and what it has to be
-        self.model = torch.nn.ModuleList(Given(sim, values) for values in sizes())
-        self.expected: list[tuple[int, Any]] = []
-
-    def __call__(self) -> None:
-        streams = [self.sim.default_stream(), self.sim.stream(lazy=True)]
-        with nntap.capture(self.model, modules=["0", "1", "2"]) as cache:
-            for turn in range(3):
-                for number, module in enumerate(self.model):
-                    with streams[(turn + number) % 2]:
-                        self.attempt(module)
-                if turn == 0:
-                    self.read(cache)
-        self.read(cache)
-        self.attempt(nntap.trim)
-
-    def attempt(self, action: Any) -> Any:
-        try:
-            return action()
-        except TYPED as error:
-            self.errors.append(error)
-            return None
-
-    def read(self, cache: Any) -> None:
-        for path in cache:
-            for step in cache[path]:
-                value = self.attempt(lambda step=step: step.output)
-                if value is None:
-                    continue
-                self.reads += 1
-                for record, truth in zip(value, self.model[int(path)].values, strict=True):
-                    assert torch.equal(record, truth), f"a wrong value of {path}"
-                    self.landed.append((record, truth))
-
-
-def run(
-    seed: int, pinned: bool, entry: str | None = None, nth: int = 1, for_good: bool = False
-) -> tuple[Run, Simulator]:
-    with simulated(
-        seed, lazy=True, chunk_bytes=CHUNK, device_bytes=2 * CHUNK, pinned=pinned, check=not for_good
-    ) as sim:
-        program = Run(sim)
-        if entry is not None:
-            (sim.fail_all_after if for_good else sim.fail)(entry, nth)
-        program()
-    return program, sim
-
-
 @pytest.fixture(autouse=True)
-def nothing_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+def nothing_is_left() -> Iterator[None]:
     before = bytes_in_use()
     yield
     gc.collect()  # the errors' tracebacks hold records
     run(0, True)
     gc.collect()
-    if "lost" not in request.node.name:  # of a lost device nobody can say that it writes no more
-        assert all(bytes_in_use()[pool] <= before[pool] for pool in before)
+    assert all(bytes_in_use()[pool] <= before[pool] for pool in before)
 
 
 @pytest.fixture(scope="module")
@@ -143,31 +65,12 @@ SILENT = {"context_pop", "stream_destroy", "event_destroy", "host_unregister", "
 
 @pytest.mark.parametrize("pinned", [True, False], ids=["pinned", "staged"])
 @pytest.mark.parametrize("entry", ["launch", "copy_to_host", "event_record", "event_synchronize", "event_query"])
-def test_a_lost_device_gives_typed_errors_and_what_landed_stays(
-    entry: str, pinned: bool, calls: dict[bool, dict[str, int]]
-) -> None:
-    for nth in range(1, calls[pinned][entry] + 1, 2):
-        program, sim = run(nth, pinned, entry, nth, for_good=True)
-        reached = sim.report().calls[entry] >= nth
-        assert bool(program.errors) == reached
-        assert all(torch.equal(record, truth) for record, truth in program.landed)
+def test_a_lost_device_gives_typed_errors_and_what_landed_stays(entry: str, pinned: bool) -> None:
+    assert_script_runs(f"from failing_calls import lose_the_device; lose_the_device({entry!r}, {pinned})")
 
 
 def test_records_that_landed_before_the_device_was_lost_stay_readable() -> None:
-    with simulated(1, lazy=True, chunk_bytes=CHUNK, device_bytes=2 * CHUNK, check=False) as sim:
-        module = Given(sim, [torch.arange(9.0)])
-        with nntap.capture(module) as first:
-            module()
-        landed = first[""].output
-        with nntap.capture(module) as second:
-            module()
-        sim.fail_all_after("event_synchronize")
-        with pytest.raises(nntap.CudaError, match="never reached the host"):
-            _ = second[""].output
-        with pytest.raises(nntap.CudaError), nntap.capture(module):
-            module()
-        assert torch.equal(first[""].output[0], torch.arange(9.0))
-    assert torch.equal(landed[0], torch.arange(9.0))
+    assert_script_runs("from failing_calls import lose_the_device_between_two_captures as lose; lose()")
 
 
 @pytest.mark.parametrize("entry", ["init", "driver_version"])
