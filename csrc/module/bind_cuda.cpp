@@ -166,7 +166,7 @@ void bind_cuda_testing(py::module_& testing) {
         settings.grow_ahead = grow_ahead;
       },
       py::kw_only(), py::arg("chunk_bytes"), py::arg("device_bytes"), py::arg("pinned"), py::arg("copy_threads"),
-      py::arg("grow_ahead"), "Sizes the CUDA engine; read when a device is first recorded on.");
+      py::arg("grow_ahead"), "Sizes the CUDA engine.");
   testing.def(
       "cuda_settings",
       [] {

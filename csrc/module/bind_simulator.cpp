@@ -77,7 +77,7 @@ py::dict report() {
   py::list copies;
   for (const auto& copy : seen.copies) copies.append(py::make_tuple(copy.bytes, copy.device, copy.begin, copy.end));
   py::list memory;
-  for (const auto& [used, peak] : seen.memory) memory.append(py::make_tuple(used, peak));
+  for (const auto& [used, peak, refused] : seen.memory) memory.append(py::make_tuple(used, peak, refused));
   out["memory"] = memory;
   out["host_ns"] = seen.host_ns;
   out["host_blocked_ns"] = seen.host_blocked_ns;

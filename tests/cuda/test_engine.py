@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import nntap
 from helpers import Give, run_script
-from nntap.testing import simulated
+from nntap.testing import Simulator, simulated
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -145,6 +145,45 @@ def test_a_small_device_limit_holds_for_the_first_chunk_too() -> None:
     assert nntap.pool_stats()["device_limit_bytes"] == before
 
 
+def test_a_device_limit_that_is_set_later_holds_and_may_be_raised_again() -> None:
+    tensors = [torch.full((MIB,), float(n)) for n in range(24)]
+
+    def most_of_a_burst(sim: Simulator, limit: int) -> int:
+        """The device memory held after all of it was on its way at once."""
+        nntap.set_limits(device_bytes=limit)
+        cache = record(tensors)
+        assert [float(cache[str(n)].output[-1]) for n in range(24)] == list(range(24))
+        held = nntap.pool_stats()["devices"][0]["device_bytes"]
+        assert sim.report().memory[0].used == held
+        return held
+
+    with simulated(pace="never", chunk_bytes=8 * MIB, device_bytes=64 * MIB) as sim:
+        assert most_of_a_burst(sim, 64 * MIB) == 64 * MIB
+        assert most_of_a_burst(sim, 20 * MIB) == 16 * MIB
+        assert most_of_a_burst(sim, 3 * MIB) == 3 * MIB, "smaller chunks, where one would be too large"
+        assert most_of_a_burst(sim, 64 * MIB) == 64 * MIB
+        assert nntap.pool_stats()["devices"][0]["chunk_bytes"] == 8 * MIB
+
+
+def test_a_full_device_is_not_asked_for_room_at_every_record() -> None:
+    tensor = torch.randn(64)
+    with simulated(chunk_bytes=8 * MIB) as sim:
+        sim.set_room(0)
+        cache = record([tensor] * 50)
+        assert cache.stats.slow == {"no device memory left": 50}
+        assert sim.report().memory[0].refused <= 3
+
+
+def test_where_the_driver_does_not_say_what_is_free_the_first_chunks_do() -> None:
+    chunk = 4 * KIB
+    with simulated(pace="never", chunk_bytes=chunk, device_bytes=64 * chunk) as sim:
+        sim.fail("memory_info")
+        cache = record([torch.full((KIB,), float(n)) for n in range(20)])
+        assert [float(cache[str(n)].output[0]) for n in range(20)] == list(range(20))
+        assert sim.report().calls["memory_info"] == 1
+        assert nntap.pool_stats()["devices"][0]["peak_device_bytes"] == 4 * chunk
+
+
 def test_one_call_of_trim_gives_all_back_that_is_on_its_way() -> None:
     with simulated(pace="never", chunk_bytes=4 * KIB) as sim:
         cache = record([torch.ones(2 * KIB)])
@@ -221,6 +260,20 @@ def test_where_the_driver_pins_no_more_records_pass_through_staging() -> None:
         gc.collect()
         nntap.reserve(64 * MIB)
         assert nntap.pool_stats()["pinned"]["reserved_bytes"] >= 64 * MIB, "and forgotten when somebody asks"
+
+
+def test_where_the_driver_refuses_one_large_record_smaller_ones_are_pinned() -> None:
+    nntap.trim()
+    with simulated(chunk_bytes=2 * MIB) as sim:
+        record([torch.ones(4)])
+        before = nntap.pool_stats()["pinned"]["reserved_bytes"]
+        sim.fail("host_register")
+        large = record([torch.ones(16 * MIB)])
+        assert nntap.pool_stats()["pinned"]["reserved_bytes"] == before
+        cache = record([torch.full((MIB,), float(n)) for n in range(20)])
+        assert float(large["0"].output.sum()) == 16 * MIB
+        assert [float(cache[str(n)].output[-1]) for n in range(20)] == list(range(20))
+        assert nntap.pool_stats()["pinned"]["reserved_bytes"] >= 80 * MIB
 
 
 def test_where_the_driver_pins_a_page_but_no_slab_torch_records() -> None:
@@ -388,7 +441,7 @@ def test_without_a_driver_the_reason_is_said() -> None:
 FORKS = """
 import os, torch, nntap
 from helpers import Give
-from nntap.testing import simulated
+from nntap.testing import Simulator, simulated
 with simulated(pace="never", check=False):
     model = Give(lambda: torch.ones(4))
     with nntap.capture(model) as landed: model()
@@ -438,7 +491,7 @@ NO_THREADS = """
 import resource, torch, nntap
 from helpers import Give
 from nntap import _core
-from nntap.testing import simulated
+from nntap.testing import Simulator, simulated
 
 def address_space():
     return int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()

@@ -69,13 +69,13 @@ class ContextScope {
 };
 
 /// The same for what must not throw: asks whether it worked.
-class LastScope {
+class NoexceptContextScope {
  public:
-  LastScope(const Driver& driver, Context context) noexcept
+  NoexceptContextScope(const Driver& driver, Context context) noexcept
       : driver_(driver), capture_(driver), entered_(insist([&] { return driver.context_push(context); })) {}
-  LastScope(const LastScope&) = delete;
-  LastScope& operator=(const LastScope&) = delete;
-  ~LastScope() {
+  NoexceptContextScope(const NoexceptContextScope&) = delete;
+  NoexceptContextScope& operator=(const NoexceptContextScope&) = delete;
+  ~NoexceptContextScope() {
     if (entered_) leave_context(driver_);
   }
 

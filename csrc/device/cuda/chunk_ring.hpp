@@ -19,14 +19,30 @@ struct Chunk {
   std::shared_ptr<EventT> landed;  ///< behind its last copy to the host; null: never copied from
 };
 
-/// The chunks of one device, from torch's allocator, used one after the other. Guarded by its lane's mutex, with the
-/// device's context current.
+/// That a device had no room for something, which it is not asked for again for a while: every refusal makes torch give
+/// up what it keeps for later.
+class Refusal {
+ public:
+  void note();
+  void forget() { is_noted_ = false; }
+
+  /// Whether it was noted within the last second.
+  bool is_fresh() const;
+
+ private:
+  bool is_noted_ = false;
+  std::chrono::steady_clock::time_point at_;
+};
+
+/// The chunks of one device, from torch's allocator, used one after the other, all of one size. Guarded by its lane's
+/// mutex, with the device's context current.
 class ChunkRing {
  public:
   ChunkRing(const Platform& platform, int device);
 
   /// Makes sure that there is a chunk, of the settings' size or, where that is more than all chunks may take or the
-  /// device has no room for it, a smaller one. False where it has no room at all. Where they are smaller than they
+  /// device has no room for it, a smaller one. False where it has no room at all. Where the settings have become
+  /// smaller since, gives back the chunks too many, or too large, that have landed; where chunks are smaller than they
   /// should be, tries again from time to time, once all are idle. `stream` is the current one.
   bool prepare(Stream stream);
 
@@ -55,24 +71,26 @@ class ChunkRing {
   std::size_t peak_bytes() const { return peak_bytes_; }
 
  private:
+  void follow_settings();
   bool first(Stream stream);
-  bool should_be_larger();
+  bool should_be_larger(std::size_t wanted) const;
   bool landed(const Chunk& chunk) const;
-  bool may_grow() const;
+  std::unique_ptr<Chunk> pop_landed();
+  bool may_grow();
+  bool has_plenty() const;
   void drop_fresh_of_others(Stream stream);
-  std::unique_ptr<Chunk> allocate(std::size_t bytes, Stream stream);
+  std::unique_ptr<Chunk> allocate(Stream stream);
   std::unique_ptr<Chunk> grow(Stream stream);
 
   const Platform& platform_;
   const Driver& driver_;
   int device_;
   std::size_t chunk_bytes_ = 0;
-  std::size_t wanted_bytes_ = 0;  // what they would be if the device had room
-  std::chrono::steady_clock::time_point chosen_at_;
   std::size_t count_ = 0;
   std::size_t peak_bytes_ = 0;
   std::size_t gpu_waits_ = 0;
-  bool full_ = false;                        // the device had no room for one more
+  Refusal no_room_;                          // for a first chunk of the size that the settings ask for
+  Refusal full_;                             // for one more
   std::deque<std::unique_ptr<Chunk>> idle_;  // by the begin of their copies, oldest first
 };
 

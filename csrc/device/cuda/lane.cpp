@@ -77,7 +77,7 @@ void Lane::drain() noexcept {
   changed_.wait(lock, [&] { return waiters_ == 0; });
   bool drained = true;
   if (side_ != nullptr && keeps(Edge::close_drains)) {
-    const LastScope scope(driver_, context_);
+    const NoexceptContextScope scope(driver_, context_);
     drained = scope.entered() && finish_all_of(side_);
   }
   for (const auto& known : on_the_way_) {
@@ -109,7 +109,7 @@ void Lane::close() noexcept {
   fillings_.clear();
   ring_.clear();
   {
-    const LastScope scope(driver_, context_);
+    const NoexceptContextScope scope(driver_, context_);
     if (scope.entered() && side_ != nullptr) driver_.stream_destroy(side_);
     if (scope.entered() && events_ != nullptr) events_->close();
     if (scope.entered() && staging_events_ != nullptr) staging_events_->close();
@@ -383,7 +383,7 @@ bool Lane::finish(Transfer& transfer, const std::shared_ptr<EventT>& landed,
     std::lock_guard<std::mutex> lock(mutex_);
     if (transfer.state_ == Transfer::State::kLanded) return true;
   }
-  const LastScope scope(driver_, context_);
+  const NoexceptContextScope scope(driver_, context_);
   return scope.entered() && finish_all_of(side_);
 }
 

@@ -33,10 +33,7 @@ bool pins_nothing(Result result) {
 std::size_t PinnedSource::most_at_once() const { return kMostAtOnce; }
 
 char* PinnedSource::map(std::size_t bytes) noexcept {
-  {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (refusal_ != kSuccess) return nullptr;
-  }
+  if (refuses(bytes)) return nullptr;
   const LoggedScope logged("pin memory", bytes);
   char* base = map_pages(bytes);
   if (base == nullptr) return nullptr;
@@ -46,15 +43,22 @@ char* PinnedSource::map(std::size_t bytes) noexcept {
   return nullptr;
 }
 
-bool PinnedSource::add(const Slab& slab) noexcept {
+bool PinnedSource::refuses(std::size_t bytes) const {
+  std::lock_guard<std::mutex> lock(mutex_);
+  return bytes >= refused_bytes_;
+}
+
+bool PinnedSource::add(const Registration& slab) noexcept {
   std::lock_guard<std::mutex> lock(mutex_);
   try {
     slabs_.push_back(slab);
   } catch (const std::bad_alloc&) {
     return false;
   }
-  refusal_ = register_slab(slab);
-  if (refusal_ == kSuccess) return true;
+  const Result result = register_with_driver(slab);
+  if (result == kSuccess) return true;
+  refusal_ = result;
+  refused_bytes_ = std::min(refused_bytes_, slab.bytes);
   slabs_.pop_back();
   return false;
 }
@@ -67,7 +71,12 @@ Result PinnedSource::refusal() const {
 void PinnedSource::ask_again() {
   if (forked()) return;
   std::lock_guard<std::mutex> lock(mutex_);
+  forget_refusal();
+}
+
+void PinnedSource::forget_refusal() {
   refusal_ = kSuccess;
+  refused_bytes_ = SIZE_MAX;
 }
 
 void PinnedSource::unmap(char* base, std::size_t bytes) noexcept {
@@ -77,12 +86,13 @@ void PinnedSource::unmap(char* base, std::size_t bytes) noexcept {
 
 void PinnedSource::remove(char* base) noexcept {
   std::lock_guard<std::mutex> lock(mutex_);
-  const auto slab = std::find_if(slabs_.begin(), slabs_.end(), [=](const Slab& each) { return each.base == base; });
+  const auto is_meant = [=](const Registration& each) { return each.base == base; };
+  const auto slab = std::find_if(slabs_.begin(), slabs_.end(), is_meant);
   if (slab != slabs_.end()) {
     unregister(*slab);
     slabs_.erase(slab);
   }
-  refusal_ = kSuccess;
+  forget_refusal();
 }
 
 void PinnedSource::attach(const Driver& driver, Context context) {
@@ -92,7 +102,7 @@ void PinnedSource::attach(const Driver& driver, Context context) {
   context_ = context;
   std::size_t done = 0;
   Result result = slabs_.empty() ? try_a_page() : kSuccess;
-  while (result == kSuccess && done < slabs_.size()) result = register_slab(slabs_[done++]);
+  while (result == kSuccess && done < slabs_.size()) result = register_with_driver(slabs_[done++]);
   if (result == kSuccess) return;
   for (std::size_t i = 0; i + 1 < done; ++i) unregister(slabs_[i]);
   driver_ = nullptr;
@@ -104,8 +114,8 @@ Result PinnedSource::try_a_page() {
   char* page = map_pages(kPage);
   if (page == nullptr) return kOutOfMemory;
   touch_pages(page, kPage);
-  const Slab slab{page, kPage};
-  const Result result = register_slab(slab);
+  const Registration slab{page, kPage};
+  const Result result = register_with_driver(slab);
   if (result == kSuccess) unregister(slab);
   unmap_pages(page, kPage);
   return result;
@@ -113,20 +123,20 @@ Result PinnedSource::try_a_page() {
 
 void PinnedSource::detach() noexcept {
   std::lock_guard<std::mutex> lock(mutex_);
-  for (const Slab& slab : slabs_) unregister(slab);
+  for (const Registration& slab : slabs_) unregister(slab);
   driver_ = nullptr;
-  refusal_ = kSuccess;
+  forget_refusal();
 }
 
-Result PinnedSource::register_slab(const Slab& slab) {
+Result PinnedSource::register_with_driver(const Registration& slab) {
   if (driver_ == nullptr) return kSuccess;
-  const LastScope scope(*driver_, context_);
+  const NoexceptContextScope scope(*driver_, context_);
   return scope.entered() ? driver_->host_register(slab.base, slab.bytes, kHostRegisterPortable) : kInvalidContext;
 }
 
-void PinnedSource::unregister(const Slab& slab) noexcept {
+void PinnedSource::unregister(const Registration& slab) noexcept {
   if (driver_ == nullptr) return;
-  const LastScope scope(*driver_, context_);
+  const NoexceptContextScope scope(*driver_, context_);
   if (scope.entered()) driver_->host_unregister(slab.base);
 }
 

@@ -31,29 +31,32 @@ class PinnedSource final : public SlabSource {
   /// Takes the registrations back. No copy may be in flight.
   void detach() noexcept;
 
-  /// Once the driver has refused to pin more it is not asked again before some was given back, or ask_again(). Its
-  /// refusal, or kSuccess.
+  /// What the driver has refused to pin, and more than that, it is not asked for again before some was given back, or
+  /// ask_again(). Its last refusal, or kSuccess.
   Result refusal() const;
   void ask_again();
 
  private:
-  struct Slab {
+  struct Registration {
     char* base;
     std::size_t bytes;
   };
-  bool add(const Slab& slab) noexcept;
+  bool refuses(std::size_t bytes) const;
+  bool add(const Registration& slab) noexcept;
   void remove(char* base) noexcept;
 
   // With mutex_ held.
   Result try_a_page();
-  Result register_slab(const Slab& slab);
-  void unregister(const Slab& slab) noexcept;
+  Result register_with_driver(const Registration& slab);
+  void unregister(const Registration& slab) noexcept;
+  void forget_refusal();
 
   mutable std::mutex mutex_;
   const Driver* driver_ = nullptr;
   Context context_ = nullptr;
-  std::vector<Slab> slabs_;
+  std::vector<Registration> slabs_;
   Result refusal_ = kSuccess;
+  std::size_t refused_bytes_ = SIZE_MAX;  // the least that was refused
 };
 
 /// The pinned memory of the process's records, with a thread that grows it ahead of need. One instance, never

@@ -5,7 +5,7 @@
 
 namespace nntap::cuda {
 
-/// What the engine is sized by. Read when a device is first recorded on.
+/// What the engine is sized by. Read as it works: a smaller size holds once what is under way has landed.
 struct Settings {
   /// A chunk: what one copy to the host carries at most. Half a MiB reaches the link's speed; more hides what is
   /// between.

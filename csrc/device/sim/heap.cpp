@@ -33,7 +33,10 @@ DLManagedTensorVersioned* Heap::allocate(int device, cuda::Stream stream, std::s
   auto made = std::make_unique<Allocation>();
   const std::lock_guard<std::mutex> lock(mutex_);
   PerDevice& on = of_device_.at(static_cast<std::size_t>(device));
-  if (bytes > on.room || on.used > on.room - bytes) return nullptr;
+  if (bytes > on.room || on.used > on.room - bytes) {
+    ++on.refused;
+    return nullptr;
+  }
   made->where = {device, stream, size_class(bytes)};
   if (auto& free = free_[made->where]; !free.empty()) {
     made->memory = std::move(free.back());
@@ -78,6 +81,11 @@ std::size_t Heap::used(int device) const {
 std::size_t Heap::peak(int device) const {
   const std::lock_guard<std::mutex> lock(mutex_);
   return of_device_.at(static_cast<std::size_t>(device)).peak;
+}
+
+std::size_t Heap::refused(int device) const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return of_device_.at(static_cast<std::size_t>(device)).refused;
 }
 
 void Heap::close() {

@@ -31,6 +31,9 @@ class Heap : public std::enable_shared_from_this<Heap> {
   std::size_t used(int device) const;
   std::size_t peak(int device) const;
 
+  /// How often a device had no room.
+  std::size_t refused(int device) const;
+
   /// The simulation is over: nothing that is enqueued will ever run.
   void close();
 
@@ -39,7 +42,7 @@ class Heap : public std::enable_shared_from_this<Heap> {
   using Class = std::tuple<int, cuda::Stream, std::size_t>;  // device, stream, size
 
   struct PerDevice {
-    std::size_t used = 0, peak = 0, room = SIZE_MAX;
+    std::size_t used = 0, peak = 0, refused = 0, room = SIZE_MAX;
   };
 
   void give_back(const Class& where, std::size_t bytes, DeviceMemory memory) noexcept;

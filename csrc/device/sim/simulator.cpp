@@ -194,7 +194,7 @@ Report Simulator::report() const {
     out.stream_ends.push_back({stream.device, handle, stream.end});
   }
   for (int device = 0; device < config_.devices; ++device) {
-    out.memory.push_back({heap_->used(device), heap_->peak(device)});
+    out.memory.push_back({heap_->used(device), heap_->peak(device), heap_->refused(device)});
   }
   out.events = events_.alive().size();
   out.registered_bytes = registrations_.registered_bytes();

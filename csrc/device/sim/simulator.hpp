@@ -46,7 +46,7 @@ struct Report {
     Time end;
   };
   struct Memory {
-    std::size_t used, peak;
+    std::size_t used, peak, refused;
   };
 
   Time host_ns = 0, host_blocked_ns = 0;  ///< of the thread that started the simulation

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nntap.testing.report import Copy, Report
+from nntap.testing.report import Copy, DeviceMemory, Report
 from nntap.testing.simulator import ENTRIES, Pace, Simulator, Stream, simulated
 
-__all__ = ["ENTRIES", "Copy", "Pace", "Report", "Simulator", "Stream", "simulated"]
+__all__ = ["ENTRIES", "Copy", "DeviceMemory", "Pace", "Report", "Simulator", "Stream", "simulated"]

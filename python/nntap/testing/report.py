@@ -15,6 +15,17 @@ class Copy(NamedTuple):
     end_ns: int
 
 
+class DeviceMemory(NamedTuple):
+    """What is allocated on a device."""
+
+    used: int
+    """Bytes that are allocated."""
+    peak: int
+    """The most that were."""
+    refused: int
+    """How often there was no room for an allocation."""
+
+
 @dataclass(frozen=True)
 class Report:
     """What has happened in a simulation so far. Times are virtual."""
@@ -43,8 +54,8 @@ class Report:
     """The most that was registered at a time."""
     pending: int
     """Operations that have not run yet."""
-    memory: list[tuple[int, int]]
-    """Bytes of device memory that are allocated, and the most that were, by device."""
+    memory: list[DeviceMemory]
+    """By device."""
 
     @property
     def bytes_copied(self) -> int:

@@ -12,7 +12,7 @@ import torch
 
 from nntap import _core
 from nntap.core import Recorder as _connected  # noqa: F401  (connects the core to torch)
-from nntap.testing.report import Copy, Report
+from nntap.testing.report import Copy, DeviceMemory, Report
 
 _testing = _core.testing
 
@@ -248,7 +248,9 @@ class Simulator:
         if self._final is not None:
             return self._final
         seen = _testing.report()
-        return Report(**{**seen, "copies": [Copy(*copy) for copy in seen["copies"]]})
+        copies = [Copy(*copy) for copy in seen["copies"]]
+        memory = [DeviceMemory(*each) for each in seen["memory"]]
+        return Report(**{**seen, "copies": copies, "memory": memory})
 
     def violations(self) -> list[str]:
         """The rules of CUDA that were broken, in order."""
