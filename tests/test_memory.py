@@ -293,6 +293,25 @@ def test_reserve_touches_no_more_than_it_was_asked_for() -> None:
     assert nntap.pool_stats()["touched_bytes"] <= 4 * MIB < touched
 
 
+def test_a_slab_whose_pages_are_being_touched_is_not_given_back() -> None:
+    def kept() -> int:
+        """What a trim leaves of the slabs that another thread reserves, in bytes."""
+        gc.collect()
+        nntap.trim()
+        thread = threading.Thread(target=nntap.reserve, args=(8 * SLAB,))
+        thread.start()
+        while nntap.pool_stats()["touched_bytes"] == 0:
+            pass
+        nntap.trim()
+        left = nntap.pool_stats()["reserved_bytes"]
+        thread.join()
+        nntap.trim()
+        assert nntap.pool_stats()["touched_bytes"] == nntap.pool_stats()["reserved_bytes"] == 0
+        return left
+
+    assert any(kept() for _ in range(20)), "it is too late where the other thread has ended"
+
+
 def test_reserve_of_more_than_can_be_counted_is_refused() -> None:
     with pytest.raises(nntap.HostMemoryError, match=f"no host memory for {2**70} bytes.*limit: none"):
         nntap.reserve(2**70)
@@ -311,14 +330,60 @@ def test_a_refused_reserve_of_pinned_memory_names_its_limit() -> None:
 # ---- what the machine has ----
 
 
-def test_a_control_group_s_limit_counts_as_the_machine_s_memory(tmp_path: Path) -> None:
-    whole = _core.memory_of_this_system(str(tmp_path))
-    assert whole == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    (tmp_path / "memory.max").write_text("max\n")
-    assert _core.memory_of_this_system(str(tmp_path)) == whole
-    (tmp_path / "memory.max").write_text(f"{3 * MIB}\n")
-    assert _core.memory_of_this_system(str(tmp_path)) == 3 * MIB
-    (tmp_path / "memory.max").unlink()
-    (tmp_path / "memory").mkdir()
-    (tmp_path / "memory" / "memory.limit_in_bytes").write_text(f"{2 * MIB}\n")
-    assert _core.memory_of_this_system(str(tmp_path)) == 2 * MIB
+WHOLE = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+V1 = "12:cpu,cpuacct:/job\n11:memory:{group}\n1:name=systemd:/other\n"
+V2 = "0::{group}\n"
+
+
+def memory_there(folder: Path, files: dict[str, Any]) -> tuple[int, int]:
+    """The machine's memory and what is to be had of it, in bytes, on a system with these files."""
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"{content}\n")
+    where = str(folder / "proc"), str(folder / "cgroups")
+    return _core.memory_of_this_system(*where), _core.memory_to_be_had(*where)
+
+
+def test_where_the_system_tells_nothing_all_memory_is_to_be_had(tmp_path: Path) -> None:
+    assert memory_there(tmp_path, {}) == (WHOLE, WHOLE)
+    assert memory_there(tmp_path, {"cgroups/memory.max": "max", "proc/self/cgroup": "?"}) == (WHOLE, WHOLE)
+
+
+def test_what_other_processes_hold_is_not_to_be_had(tmp_path: Path) -> None:
+    meminfo = "MemTotal:  9999 kB\nMemFree:  1 kB\nMemAvailable:  2048 kB"
+    assert memory_there(tmp_path, {"proc/meminfo": meminfo}) == (WHOLE, 2 * MIB)
+
+
+@pytest.mark.parametrize("group", ["/", "/job/step"], ids=["the topmost group", "a group within others"])
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_control_group_s_limit_counts_as_the_machine_s_memory(tmp_path: Path, version: int, group: str) -> None:
+    mount = "cgroups" if version == 2 else "cgroups/memory"
+    limit, used = (
+        ("memory.max", "memory.current") if version == 2 else ("memory.limit_in_bytes", "memory.usage_in_bytes")
+    )
+    cache = "inactive_file" if version == 2 else "total_inactive_file"
+    files = {"proc/self/cgroup": (V1 if version == 1 else V2).format(group=group), f"{mount}{group}/{limit}": 8 * MIB}
+    assert memory_there(tmp_path, files) == (8 * MIB, 8 * MIB)
+    files = {f"{mount}{group}/{used}": 5 * MIB}
+    assert memory_there(tmp_path, files) == (8 * MIB, 3 * MIB)
+    files = {f"{mount}{group}/memory.stat": f"anon 17\n{cache} {MIB}\nactive_file 5"}
+    assert memory_there(tmp_path, files) == (8 * MIB, 4 * MIB), "file cache goes when memory is wanted"
+    files = {f"{mount}{group}/{used}": 9 * MIB}
+    assert memory_there(tmp_path, files) == (8 * MIB, 0), "more than is allowed, after the limit was lowered"
+
+
+def test_the_least_of_a_control_group_and_those_around_it_counts(tmp_path: Path) -> None:
+    files = {
+        "proc/self/cgroup": V2.format(group="/job/step"),
+        "cgroups/job/step/memory.max": "max",
+        "cgroups/job/memory.max": 6 * MIB,
+        "cgroups/memory.max": 8 * MIB,
+        "cgroups/memory.current": 7 * MIB,
+    }
+    assert memory_there(tmp_path, files) == (6 * MIB, MIB)
+    assert memory_there(tmp_path, {"cgroups/job/step/memory.max": 4 * MIB}) == (4 * MIB, MIB)
+
+
+def test_a_control_group_that_is_named_and_not_seen_leaves_those_around_it(tmp_path: Path) -> None:
+    files = {"proc/self/cgroup": V1.format(group="/docker/abc"), "cgroups/memory/memory.limit_in_bytes": 2 * MIB}
+    assert memory_there(tmp_path, files) == (2 * MIB, 2 * MIB)

@@ -7,6 +7,7 @@
 
 #include "copy/pages.hpp"
 #include "copy/slab.hpp"
+#include "copy/system_memory.hpp"
 #include "support/error.hpp"
 
 namespace nntap {
@@ -84,41 +85,43 @@ Block HostPool::acquire(std::size_t bytes) {
   Block found = find(size);
   while (found.data() == nullptr && grow(size, lock, true) != nullptr) found = find(size);
   if (found.data() == nullptr) found = find_among_others(size);
-  return touched(std::move(found), lock);
+  return with_pages(std::move(found), lock);
 }
 
 Block HostPool::acquire_without_growth(std::size_t bytes) {
   if (bytes > kMostBytes) return {};
   std::unique_lock<std::mutex> lock(mutex_);
-  return touched(find(held_for(bytes)), lock);
+  return with_pages(find(held_for(bytes)), lock);
 }
 
 bool HostPool::reserve(std::size_t bytes) {
+  if (bytes > kMostBytes) return false;
   std::unique_lock<std::mutex> lock(mutex_);
-  const auto empty = [&] {
-    std::size_t sum = 0;
-    for (const auto& slab : slabs_) sum += slab->used == 0 ? slab->size : 0;
-    return sum;
-  };
   std::vector<const Slab*> added;
-  const auto refused = [&] {
+  for (std::size_t there = 0; (there = bytes_without_records()) < bytes;) {
+    added.push_back(grow_for_reserve(bytes - there, lock));
+    if (added.back() != nullptr) continue;
     const auto removed = remove_empty_slabs(&added);
     lock.unlock();
     unmap(removed);
     return false;
-  };
-  if (bytes > kMostBytes) return false;
-  while (empty() < bytes) {
-    const std::size_t missing = bytes - empty();
-    if (missing > memory_to_be_had()) return refused();
-    added.push_back(grow(std::min(missing, source_.most_at_once()), lock, false));
-    if (added.back() == nullptr) return refused();
   }
-  while (touch_a_step(bytes)) {
-    lock.unlock();
-    lock.lock();  // others are let in between
-  }
+  while (touch_a_step(bytes, lock)) continue;
   return true;
+}
+
+std::size_t HostPool::bytes_without_records() const {
+  std::size_t sum = 0;
+  for (const auto& slab : slabs_) sum += slab->used == 0 ? slab->size : 0;
+  return sum;
+}
+
+// A new slab of some of what is missing, or null where the machine does not have all of it, or the limit forbids it.
+const Slab* HostPool::grow_for_reserve(std::size_t missing, std::unique_lock<std::mutex>& lock) {
+  lock.unlock();
+  const bool has_it = missing <= memory_to_be_had();
+  lock.lock();
+  return has_it ? grow(std::min(missing, source_.most_at_once()), lock, false) : nullptr;
 }
 
 Block HostPool::find(std::size_t size) {
@@ -168,7 +171,7 @@ void HostPool::expect_one_more(Slab& slab) {
 }
 
 // The block, with its pages touched, which happens without the mutex.
-Block HostPool::touched(Block block, std::unique_lock<std::mutex>& lock) {
+Block HostPool::with_pages(Block block, std::unique_lock<std::mutex>& lock) {
   if (block.data() == nullptr) return block;
   Slab& slab = *block.slab_;
   const std::size_t from = slab.touched;
@@ -184,7 +187,7 @@ Block HostPool::touched(Block block, std::unique_lock<std::mutex>& lock) {
 }
 
 // Some more pages of the first `bytes` in slabs without records. False when all exist.
-bool HostPool::touch_a_step(std::size_t bytes) {
+bool HostPool::touch_a_step(std::size_t bytes, std::unique_lock<std::mutex>& lock) {
   std::size_t before = 0;
   for (const auto& slab : slabs_) {
     if (slab->used > 0) continue;
@@ -192,9 +195,14 @@ bool HostPool::touch_a_step(std::size_t bytes) {
     const std::size_t end = std::min(slab->size, round_up(bytes - before, kTouchStep));
     if (slab->touched < end) {
       const std::size_t step = std::min(kTouchStep, end - slab->touched);
-      touch_pages(slab->base + slab->touched, step);
-      slab->touched += step;
+      char* const begin = slab->base + std::exchange(slab->touched, slab->touched + step);
       stats_.touched_bytes += step;
+      Slab& held = *slab;  // the vector may change meanwhile
+      ++held.touchers;
+      lock.unlock();
+      touch_pages(begin, step);
+      lock.lock();
+      --held.touchers;
       return true;
     }
     before += slab->size;
@@ -327,9 +335,8 @@ bool HostPool::wait_for_return(std::chrono::milliseconds patience) {
 }
 
 void HostPool::set_limit(std::size_t bytes) {
-  NNTAP_CHECK(bytes == 0 || bytes >= kSlabBytes, InvalidArgument, "host_bytes=", bytes,
-              " is below one slab: give at least ", kSlabBytes, " bytes (", kSlabBytes >> 20,
-              " MiB), or None for no limit");
+  NNTAP_CHECK(bytes == 0 || bytes >= kSlabBytes, InvalidArgument, "a limit of ", bytes, " bytes is below one slab of ",
+              kSlabBytes);
   std::vector<std::unique_ptr<Slab>> dropped;
   {
     std::lock_guard<std::mutex> lock(mutex_);
@@ -355,7 +362,7 @@ std::size_t HostPool::trim() {
 std::vector<std::unique_ptr<Slab>> HostPool::remove_empty_slabs(const std::vector<const Slab*>* among) {
   const auto stays = [&](const auto& slab) {
     const bool meant = among == nullptr || std::find(among->begin(), among->end(), slab.get()) != among->end();
-    return slab->used != 0 || !meant;
+    return slab->used != 0 || slab->touchers != 0 || !meant;
   };
   const auto keep = std::partition(slabs_.begin(), slabs_.end(), stays);
   std::vector<std::unique_ptr<Slab>> removed;

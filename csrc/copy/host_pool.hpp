@@ -105,14 +105,16 @@ class HostPool {
   void give_back(Slab* slab, char* data, std::size_t size, bool clean) noexcept;
   void unmap(const std::vector<std::unique_ptr<Slab>>& slabs) noexcept;
 
-  // All of these with mutex_ held. grow() drops it while the source works, touched() while it touches.
+  // All of these with mutex_ held; those that take the lock drop it while they do what is slow.
   Block find(std::size_t size);
   Block find_among_others(std::size_t size);
   Block cut(Slab& slab, std::size_t size);
   Block lease(Slab& slab, char* data, std::size_t size);
   void expect_return(Slab& slab);
-  Block touched(Block block, std::unique_lock<std::mutex>& lock);
-  bool touch_a_step(std::size_t bytes);
+  Block with_pages(Block block, std::unique_lock<std::mutex>& lock);
+  bool touch_a_step(std::size_t bytes, std::unique_lock<std::mutex>& lock);
+  std::size_t bytes_without_records() const;
+  const Slab* grow_for_reserve(std::size_t missing, std::unique_lock<std::mutex>& lock);
   bool fits(const Slab* slab, std::size_t size) const;
   Slab* take_empty_slab(std::size_t size);
   const Slab* grow(std::size_t size, std::unique_lock<std::mutex>& lock, bool may_drop);

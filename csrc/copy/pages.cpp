@@ -4,8 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
-#include <string>
 #include <thread>
 #include <vector>
 
@@ -18,12 +16,6 @@
 
 namespace nntap {
 namespace {
-
-// A limit that a control group has, or SIZE_MAX: there is no such file, or it says "max".
-std::size_t limit_in(const std::string& file) {
-  std::size_t bytes = 0;
-  return std::ifstream(file) >> bytes ? bytes : SIZE_MAX;
-}
 
 constexpr std::size_t kPerThread = std::size_t{8} << 20;
 constexpr std::size_t kMostThreads = 4;  // the kernel clears pages no faster with more
@@ -43,24 +35,6 @@ void touch_pages(char* begin, std::size_t bytes) noexcept {
   if (madvise(begin, bytes, MADV_POPULATE_WRITE) == 0) return;
   const auto page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
   for (std::size_t i = 0; i < bytes; i += page) __atomic_fetch_or(begin + i, 0, __ATOMIC_RELAXED);
-}
-
-std::size_t memory_of_this_system(const char* cgroups) {
-  const auto machine =
-      static_cast<std::size_t>(sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-  const std::string root = cgroups;
-  return std::min({machine, limit_in(root + "/memory.max"), limit_in(root + "/memory/memory.limit_in_bytes")});
-}
-
-std::size_t memory_to_be_had() {
-  const std::size_t all = memory_of_this_system();
-  std::ifstream file("/proc/meminfo");
-  for (std::string name; file >> name;) {
-    std::size_t kilobytes = 0;
-    if (name == "MemAvailable:" && file >> kilobytes) return std::min(all, kilobytes * 1024);
-    file.ignore(256, '\n');
-  }
-  return all;
 }
 
 void touch_pages_in_parallel(char* begin, std::size_t bytes) noexcept {

@@ -17,11 +17,4 @@ void touch_pages(char* begin, std::size_t bytes) noexcept;
 /// The same with several threads: the kernel clears pages slower than memory takes them.
 void touch_pages_in_parallel(char* begin, std::size_t bytes) noexcept;
 
-/// What this process may use of the machine's memory, in bytes: all of it, or what its control group (a container)
-/// allows. `cgroups`: where control groups are mounted.
-std::size_t memory_of_this_system(const char* cgroups = "/sys/fs/cgroup");
-
-/// What of it is free, or can be made so without swapping; where the system does not say, all of it.
-std::size_t memory_to_be_had();
-
 }  // namespace nntap

@@ -17,6 +17,7 @@ struct Slab {
   std::size_t touched = 0;
   std::size_t used = 0;
   std::size_t leased = 0;                               // blocks
+  std::size_t touchers = 0;                             // threads that touch its pages without the mutex: it stays
   std::vector<std::pair<char*, std::size_t>> returned;  // not yet free ranges; see settle_returned()
 };
 

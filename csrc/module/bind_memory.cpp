@@ -1,6 +1,6 @@
 #include "capture/stall.hpp"
 #include "copy/host_pool.hpp"
-#include "copy/pages.hpp"
+#include "copy/system_memory.hpp"
 #include "device/cpu/torch_threads.hpp"
 #include "module/bind.hpp"
 
@@ -35,8 +35,16 @@ void bind_memory(py::module_& m) {
   m.def(
       "set_host_limit", [](std::size_t bytes) { HostPool::instance().set_limit(bytes); }, py::arg("host_bytes"),
       "The most the host pool may reserve, in bytes; 0 means no limit.");
-  m.def("memory_of_this_system", memory_of_this_system, py::arg("cgroups") = "/sys/fs/cgroup",
-        "What this process may use of the machine's memory, in bytes.");
+  m.def(
+      "memory_of_this_system",
+      [](const std::string& proc, const std::string& cgroups) { return memory_of_this_system({proc, cgroups}); },
+      py::arg("proc") = "/proc", py::arg("cgroups") = "/sys/fs/cgroup",
+      "What this process may use of the machine's memory, in bytes.");
+  m.def(
+      "memory_to_be_had",
+      [](const std::string& proc, const std::string& cgroups) { return memory_to_be_had({proc, cgroups}); },
+      py::arg("proc") = "/proc", py::arg("cgroups") = "/sys/fs/cgroup",
+      "What of that is free, or can be made so without swapping, in bytes.");
   m.def("set_wait_seconds", set_stall_patience, py::arg("seconds"), "The longest a hook waits for host memory.");
   m.def("lose_torch_threads", lose_torch_threads, "This process was forked before the core was loaded.");
   m.def(

@@ -34,7 +34,8 @@ def set_limits(
             ``None`` removes the limit; half of the machine's memory at the start. Past it, records pass through
             staging memory of 64 MiB into ordinary host memory.
         device_bytes: The most bytes of each GPU's memory that records pass through; 512 MiB at the start. Taken as
-            needed. Where a burst of activations is larger, the model waits for the link, on the GPU.
+            needed. Where a burst of activations is larger, the model waits for the link, on the GPU. A lower limit
+            holds from the next record on, for what has landed.
 
     Raises:
         TypeError: If a limit is not a number.

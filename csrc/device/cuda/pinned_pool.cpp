@@ -5,6 +5,7 @@
 #include <system_error>
 
 #include "copy/pages.hpp"
+#include "copy/system_memory.hpp"
 #include "device/cuda/check.hpp"
 #include "device/cuda/platform.hpp"
 #include "device/cuda/settings.hpp"
