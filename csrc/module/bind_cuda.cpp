@@ -44,7 +44,7 @@ py::dict cuda_stats() {
 
 std::string kernel_for(int major, int minor) {
   if (const Cubin* cubin = best_cubin(major, minor)) return text("sm_", cubin->architecture);
-  return ptx() != nullptr && major * 10 + minor >= ptx_architecture() ? "ptx" : "none";
+  return ptx_for(major, minor) != nullptr ? "ptx" : "none";
 }
 
 py::dict device_info(const Driver& driver, int ordinal) {

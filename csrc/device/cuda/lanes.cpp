@@ -29,10 +29,10 @@ FoundLane lane_of(const Platform& platform, int device, Stream stream) {
   std::lock_guard<std::mutex> lock(lanes().mutex);
   const auto refused = lanes().refused.find(device);
   if (refused != lanes().refused.end()) return {nullptr, refused->second};
-  auto& lane = lanes().by_device[device];
+  const auto known = lanes().by_device.find(device);
+  if (known != lanes().by_device.end()) return {known->second};
   try {
-    if (lane == nullptr) lane = Lane::open(platform, device, stream);
-    return {lane};
+    return {lanes().by_device[device] = Lane::open(platform, device, stream)};
   } catch (const NoKernel&) {
     return {nullptr, lanes().refused[device] = "no kernel for this GPU"};
   } catch (const NoPinnedMemory&) {
@@ -44,9 +44,7 @@ std::vector<std::shared_ptr<Lane>> open_lanes() {
   if (forked()) return {};
   std::lock_guard<std::mutex> lock(lanes().mutex);
   std::vector<std::shared_ptr<Lane>> open;
-  for (const auto& [device, lane] : lanes().by_device) {
-    if (lane != nullptr) open.push_back(lane);
-  }
+  for (const auto& [device, lane] : lanes().by_device) open.push_back(lane);
   return open;
 }
 
@@ -58,13 +56,9 @@ void close_lanes() {
     closing.swap(lanes().by_device);
     lanes().refused.clear();
   }
-  for (const auto& [device, lane] : closing) {
-    if (lane != nullptr) lane->drain();
-  }
+  for (const auto& [device, lane] : closing) lane->drain();
   if (!closing.empty()) PinnedPool::instance().detach();
-  for (const auto& [device, lane] : closing) {
-    if (lane != nullptr) lane->close();
-  }
+  for (const auto& [device, lane] : closing) lane->close();
   PinnedPool::instance().quarantine().settle();  // no stream is left to wait for
 }
 

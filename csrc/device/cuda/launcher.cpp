@@ -20,7 +20,7 @@ Launcher::Launcher(const Driver& driver, DeviceId device) : driver_(driver) {
   int major = 0, minor = 0;
   check(driver, "cuDeviceGetAttribute", driver.device_attribute(&major, kAttributeMajor, device));
   check(driver, "cuDeviceGetAttribute", driver.device_attribute(&minor, kAttributeMinor, device));
-  const char* newer = major * 10 + minor >= ptx_architecture() ? ptx() : nullptr;
+  const char* newer = ptx_for(major, minor);
   const Cubin* cubin = best_cubin(major, minor);
   const void* image = cubin != nullptr ? cubin->data : newer;
   NNTAP_CHECK(image != nullptr, NoKernel, "this build has no kernel for a GPU of compute capability ", major, ".",
@@ -33,13 +33,13 @@ Launcher::Launcher(const Driver& driver, DeviceId device) : driver_(driver) {
 }
 
 void Launcher::launch(GatherBatch& batch, Stream stream) const {
-  if (batch.jobs == 0) return;
   finish(batch);
-  batch.jobs = batch.blocks == 0 ? 0 : batch.jobs;
-  if (batch.jobs == 0) return;
-  void* parameters[] = {&batch};
-  const Result result = driver_.launch(gather_, static_cast<unsigned>(batch.blocks), 1, 1, kBlockThreads, 1, 1, 0,
-                                       stream, parameters, nullptr);
+  Result result = kSuccess;
+  if (batch.blocks > 0) {
+    void* parameters[] = {&batch};
+    result = driver_.launch(gather_, static_cast<unsigned>(batch.blocks), 1, 1, kBlockThreads, 1, 1, 0, stream,
+                            parameters, nullptr);
+  }
   batch.jobs = 0;
   check(driver_, "cuLaunchKernel", result);
 }

@@ -160,15 +160,6 @@ Result Simulator::context_pop(Context* context) {
 
 // ---- streams ----
 
-Result Simulator::memory_info(std::size_t* free, std::size_t* total) {
-  require_out(free);
-  require_out(total);
-  contexts_.current();
-  *free = config_.free_bytes;
-  *total = config_.free_bytes;
-  return cuda::kSuccess;
-}
-
 Result Simulator::stream_create(Stream* stream, unsigned flags) {
   require_out(stream);
   const int device = contexts_.current();
@@ -279,6 +270,15 @@ Result Simulator::event_synchronize(Event event) {
 }
 
 // ---- memory ----
+
+Result Simulator::memory_info(std::size_t* free, std::size_t* total) {
+  require_out(free);
+  require_out(total);
+  contexts_.current();
+  *free = config_.free_bytes;
+  *total = config_.free_bytes;
+  return cuda::kSuccess;
+}
 
 Result Simulator::copy_to_host(void* out, DevicePtr source, std::size_t bytes, Stream stream) {
   StreamState& on = usable_stream(stream);

@@ -12,6 +12,8 @@ const Cubin* best_cubin(int major, int minor) {
   return best;
 }
 
+const char* ptx_for(int major, int minor) { return major * 10 + minor >= ptx_architecture() ? ptx() : nullptr; }
+
 std::vector<std::string> architecture_names() {
   std::vector<std::string> names;
   for (const Cubin& cubin : cubins()) names.push_back(text("sm_", cubin.architecture));

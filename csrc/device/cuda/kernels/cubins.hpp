@@ -30,6 +30,9 @@ int ptx_architecture();
 /// where there is none; the GPU then needs ptx().
 const Cubin* best_cubin(int major, int minor);
 
+/// ptx() where it works on that GPU, else null.
+const char* ptx_for(int major, int minor);
+
 /// What this build has, such as "sm_90" and "ptx_80".
 std::vector<std::string> architecture_names();
 
