@@ -201,7 +201,7 @@ def _measured_timeline(options: argparse.Namespace) -> Path:
 
 
 def _table(options: argparse.Namespace) -> int:
-    text = tables.headline(results.committed())
+    text = tables.headline(results.committed(), results.committed_of_gpus())
     tables.README.write_text(tables.put_in_readme(text, tables.README.read_text()))
     return 0
 

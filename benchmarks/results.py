@@ -22,7 +22,16 @@ def save(result: dict[str, Any], path: Path) -> None:
 
 
 def committed() -> list[dict[str, Any]]:
-    """The results that lie in this repository."""
+    """Those of ``python -m benchmarks`` that lie in this repository."""
+    return [result for result in _all() if "cases" in result]
+
+
+def committed_of_gpus() -> list[dict[str, Any]]:
+    """Those of ``python -m benchmarks.gpu``."""
+    return [result for result in _all() if "link_gb_per_s" in result]
+
+
+def _all() -> list[dict[str, Any]]:
     return [load(path) for path in sorted(FOLDER.glob("*.json"))]
 
 

@@ -7,16 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contestants import BARE, CAPTURE, NNSIGHTS, ON_NNTAP, save_among
-from benchmarks.show import milliseconds, size, spread
+from benchmarks.show import digits, milliseconds, size, spread
 
 README = Path(__file__).parents[1] / "README.md"
 BEGIN, END = "<!-- benchmarks: table -->", "<!-- benchmarks: end -->"
 
 
-def headline(results: Sequence[dict[str, Any]]) -> str:
-    """Markdown: a paragraph and a table for each machine."""
+def headline(results: Sequence[dict[str, Any]], of_gpus: Sequence[dict[str, Any]] = ()) -> str:
+    """Markdown: a paragraph and a table for each machine, then for each GPU."""
     parts = [_machine_table(result) for result in results if _headlines(result)]
-    if not any(result["machine"]["device"] == "cuda" for result in results):
+    parts += [_gpu_table(result) for result in of_gpus]
+    if not of_gpus and not any(result["machine"]["device"] == "cuda" for result in results):
         parts.append("Not measured on a GPU yet.")
     return "\n\n".join(parts)
 
@@ -45,6 +46,32 @@ def _machine_table(result: dict[str, Any]) -> str:
         rows = {row["contestant"]: row for row in case["rows"] if "skipped" not in row}
         lines += [_line(case["title"], rows, *pair) for pair in _pairs(rows)]
     return "\n".join(lines)
+
+
+def _gpu_table(result: dict[str, Any]) -> str:
+    machine = result["machine"]
+    link = f"a raw copy of 1 GiB into pinned memory runs at {digits(result['link_gb_per_s'])} GB/s, the link"
+    lines = [
+        f"{machine['gpu']}, torch {machine['packages']['torch']}, Llama-8B-shaped bfloat16; {link}:",
+        "",
+        "| Case | Run | Time | Bytes | GB/s | Of the link | Figure | What it is |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    return "\n".join(lines + [_gpu_line(row) for row in result["rows"]])
+
+
+def _gpu_line(row: dict[str, Any]) -> str:
+    cells = [
+        row["case"],
+        row["what"],
+        milliseconds(row["seconds"]),
+        size(row["nbytes"]),
+        "" if row["gb_per_s"] is None else digits(row["gb_per_s"]),
+        "" if row["of_link"] is None else f"{row['of_link']:.2f}",
+        spread(row["figure"]) if row["target"] else "",
+        row["target"] + {None: "", True: ": met", False: ": missed"}[row["met"]],
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def _pairs(rows: dict[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -22,9 +22,12 @@ from rich.table import Table
 
 import nntap
 from benchmarks import results
+from benchmarks.gpu import probe
 from benchmarks.gpu.cases import CASES, Case
+from benchmarks.gpu.row import Row
 from benchmarks.gpu.setting import FULL, TINY, OutOfTime, Setting, check_time
 from benchmarks.machine import facts
+from benchmarks.show import size
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,32 +55,53 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def measure(
     setting: Setting, cases: Sequence[Case], notes: Sequence[str], save: Callable[[dict[str, Any]], object]
 ) -> dict[str, Any]:
-    """What all cases gave. It is saved after each row: the process may be ended at any moment.
+    """What all cases gave. It is printed and saved row by row: the process may be ended at any moment.
 
     A case that raises is listed under ``broken``, one that finds no time left under ``not_run``; the others go on.
     """
+    device = setting.device
     result: dict[str, Any] = {
-        "machine": facts(setting.device.type),
+        "machine": facts(device.type),
         "build": nntap.build_info(),
         "link_gb_per_s": setting.link / 1e9,
+        "link_gb_per_s_at_the_end": None,
         "notes": list(notes),
+        "probe": {},
         "rows": [],
         "broken": {},
         "not_run": {},
     }
-    for case in cases:
+    save(result)
+
+    def attempt(name: str, measure_it: Callable[[], object]) -> None:
         try:
             check_time(setting.end)
-            free_memory(setting.device)
-            for row in case(setting):
-                result["rows"].append(row.as_dict(setting.link))
-                save(result)
+            free_memory(device)
+            measure_it()
         except OutOfTime:
-            result["not_run"][case.__name__] = "no time left"
+            result["not_run"][name] = "no time left"
         except Exception:
-            result["broken"][case.__name__] = traceback.format_exc()
+            result["broken"][name] = traceback.format_exc()
         save(result)
+
+    def rows_of(case: Case) -> None:
+        for row in case(setting):
+            result["rows"].append({**row.as_dict(setting.link), "pool": nntap.pool_stats()})
+            print(brief(row), flush=True)
+            save(result)
+
+    for case in cases:
+        attempt(case.__name__, partial(rows_of, case))
+    attempt("link_at_the_end", lambda: result.update(link_gb_per_s_at_the_end=setting.link_now() / 1e9))
+    attempt("probe", lambda: result.update(probe=probe.probe(device)))
     return result
+
+
+def brief(row: Row) -> str:
+    """The row while the others are measured; the table comes when all are."""
+    moved = "" if row.nbytes is None else f", {size(row.nbytes)}"
+    figure = "" if row.figure is None else f", {row.figure.median:.3f} ({row.target})"
+    return f"({row.case}) {row.what}: {row.seconds * 1e3:.3f} ms in {len(row.samples)} runs{moved}{figure}"
 
 
 def free_memory(device: torch.device) -> None:
@@ -88,7 +112,10 @@ def free_memory(device: torch.device) -> None:
 
 
 def show(result: dict[str, Any]) -> None:
-    table = Table(title=f"the link: {result['link_gb_per_s']:.1f} GB/s (raw copy of one tensor into pinned memory)")
+    end = result["link_gb_per_s_at_the_end"]
+    at_the_end = "" if end is None else f", {end:.1f} at the end"
+    title = f"the link: {result['link_gb_per_s']:.1f} GB/s{at_the_end} (raw copy of one tensor into pinned memory)"
+    table = Table(title=title)
     for heading in ("", "what", "ms", "MiB", "GB/s", "of link", "figure", "target", ""):
         table.add_column(heading)
     for row in result["rows"]:
@@ -105,11 +132,11 @@ def show(result: dict[str, Any]) -> None:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    of_link = "" if row["of_link"] is None else f"{row['of_link']:.3f}"
-    figure = "" if row["figure"] is None else f"{row['figure']:.3f}"
     verdict = {None: "", True: "met", False: "MISSED"}[row["met"]] + (" IMPOSSIBLE" if row["impossible"] else "")
-    sizes = f"{row['seconds'] * 1e3:.3f}", f"{row['nbytes'] / 2**20:.1f}", f"{row['gb_per_s']:.2f}"
-    return row["case"], row["what"], *sizes, of_link, figure, row["target"], verdict
+    moved = ("", "") if row["nbytes"] is None else (f"{row['nbytes'] / 2**20:.1f}", f"{row['gb_per_s']:.2f}")
+    of_link = "" if row["of_link"] is None else f"{row['of_link']:.3f}"
+    figure = "" if row["figure"] is None else "{median:.3f} ({low:.3f} to {high:.3f})".format(**row["figure"])
+    return row["case"], row["what"], f"{row['seconds'] * 1e3:.3f}", *moved, of_link, figure, row["target"], verdict
 
 
 if __name__ == "__main__":

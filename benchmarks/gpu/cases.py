@@ -14,9 +14,9 @@ import nntap
 from benchmarks.gpu import contestants
 from benchmarks.gpu.models import Gives, llama, tokens
 from benchmarks.gpu.row import Row, judged
-from benchmarks.gpu.setting import GIB, Setting, reserve
+from benchmarks.gpu.setting import GIB, Counted, Setting, reserve
 from benchmarks.models import twin
-from benchmarks.timer import Timed
+from benchmarks.timer import Spread, Timed, ratio_of_added
 
 Case = Callable[[Setting], Iterator[Row]]
 
@@ -27,14 +27,14 @@ def one_tensor(setting: Setting) -> Iterator[Row]:
     """(a) One large tensor, as fast as the link."""
     tensor = torch.ones(setting.sizes.tensor_bytes // 4, device=setting.device)
     model = Gives(lambda: tensor)
-    seconds = setting.median(lambda: contestants.on_nntap(model, model))
-    row = Row("a", "one tensor", seconds, setting.sizes.tensor_bytes)
-    of_link = row.nbytes / seconds / setting.link
-    yield judged(row, of_link, "rate over the link's, at least 0.95", of_link >= 0.95)
+    nbytes = setting.sizes.tensor_bytes
+    row = Row("a", "one tensor", setting.samples(lambda: contestants.on_nntap(model, model)), nbytes)
+    of_link = Spread.of([nbytes / seconds / setting.link for seconds in row.samples])
+    yield judged(row, of_link, "rate over the link's, at least 0.95", of_link.median >= 0.95)
 
 
 def many_tensors(setting: Setting) -> Iterator[Row]:
-    """(b) The same bytes in tensors of several sizes."""
+    """(b) The same bytes in tensors of several sizes; of the smallest as many as a run of about a second records."""
     sizes = setting.sizes
     for each in sizes.piece_bytes:
         count = min(sizes.most_pieces, max(1, sizes.tensor_bytes // each))
@@ -49,25 +49,28 @@ def many_tensors(setting: Setting) -> Iterator[Row]:
         def run(model: Gives = model, forward: Callable[[], None] = forward) -> Any:
             return contestants.on_nntap(model, forward)
 
-        yield Row("b", f"{count} tensors of {each >> 10} KiB", setting.median(run), count * each)
+        yield Row("b", f"{count} tensors of {each >> 10} KiB", setting.samples(run), count * each)
 
 
 def cast(setting: Setting) -> Iterator[Row]:
     """(f) float32 recorded as float16: half the bytes cross."""
     tensor = torch.ones(setting.sizes.tensor_bytes // 4, device=setting.device)
     model = Gives(lambda: tensor)
-    seconds = setting.median(lambda: contestants.on_nntap(model, model, dtype=torch.float16))
-    yield Row("f", "one float32 tensor as float16", seconds, setting.sizes.tensor_bytes // 2)
+    samples = setting.samples(lambda: contestants.on_nntap(model, model, dtype=torch.float16))
+    yield Row("f", "one float32 tensor as float16", samples, setting.sizes.tensor_bytes // 2)
 
 
 def snapshot(setting: Setting) -> Iterator[Row]:
     """(g) A snapshot that stays on the device: bytes are read and written there, and none crosses the link."""
     tensor = torch.ones(setting.sizes.tensor_bytes // 4, device=setting.device)
     model = Gives(lambda: tensor)
-    seconds = setting.median(lambda: contestants.on_nntap(model, model, device=None))
-    yield Row("g", "snapshot on the device, read and written", seconds, 2 * setting.sizes.tensor_bytes, crossed=False)
-    clone = setting.median(lambda: tensor.clone())
-    yield Row("g", "torch's clone(), for comparison", clone, 2 * setting.sizes.tensor_bytes, crossed=False)
+    nbytes = 2 * setting.sizes.tensor_bytes
+    runs = {
+        "snapshot on the device, read and written": lambda: contestants.on_nntap(model, model, device=None),
+        "torch's clone(), for comparison": tensor.clone,
+    }
+    for what, samples in setting.in_turn(runs, setting.sizes.rounds).items():
+        yield Row("g", what, samples, nbytes, crossed=False)
 
 
 def cold_start(setting: Setting) -> Iterator[Row]:
@@ -81,7 +84,7 @@ def cold_start(setting: Setting) -> Iterator[Row]:
     nntap.trim()
     nbytes = max(setting.sizes.tensor_bytes, 64 << 20)
     seconds = setting.timer.once(Timed(lambda: nntap.reserve(nbytes)))
-    yield Row("i", f"cold start of {nbytes / GIB:.2f} GiB", seconds, nbytes, crossed=False)
+    yield Row("i", f"cold start of {nbytes / GIB:.2f} GiB", [seconds], nbytes, crossed=False)
 
 
 def layers_in_prefill(setting: Setting) -> Iterator[Row]:
@@ -89,11 +92,11 @@ def layers_in_prefill(setting: Setting) -> Iterator[Row]:
     forward, record = _prefill_of_layers(setting)
     nbytes = record().stats.bytes_moved
     reserve(2 * nbytes)
-    seconds = setting.medians({"bare": forward, "nntap": record}, setting.sizes.rounds)
+    samples = setting.in_turn({"bare": forward, "nntap": record}, setting.sizes.rounds)
     tokens_in_all = prod(setting.sizes.prefill)
-    yield Row("c", "bare forward", seconds["bare"], nbytes, crossed=False)
-    row = Row("c", f"{setting.sizes.layers} layers, prefill of {tokens_in_all} tokens", seconds["nntap"], nbytes)
-    yield _beside_the_link(setting, row, seconds["bare"])
+    yield Row("c", "bare forward", samples["bare"], None)
+    what = f"{setting.sizes.layers} layers, prefill of {tokens_in_all} tokens"
+    yield _beside_the_link(setting, "c", what, nbytes, samples)
 
 
 def _prefill_of_layers(setting: Setting) -> tuple[Callable[[], Any], Callable[[], Any]]:
@@ -103,9 +106,11 @@ def _prefill_of_layers(setting: Setting) -> tuple[Callable[[], Any], Callable[[]
     return forward, partial(contestants.on_nntap, model, forward, modules="model.layers.*")
 
 
-def _beside_the_link(setting: Setting, row: Row, bare: float) -> Row:
-    ratio = row.seconds / max(bare, row.nbytes / setting.link)
-    return judged(row, ratio, "time over max(bare, bytes over link), at most 1.03", ratio <= 1.03)
+def _beside_the_link(setting: Setting, case: str, what: str, nbytes: int, samples: dict[str, list[float]]) -> Row:
+    pairs = zip(samples["nntap"], samples["bare"], strict=True)
+    ratio = Spread.of([mine / max(bare, nbytes / setting.link) for mine, bare in pairs])
+    target = "time over max(bare, bytes over link), at most 1.03"
+    return judged(Row(case, what, samples["nntap"], nbytes), ratio, target, ratio.median <= 1.03)
 
 
 def peak_memory(setting: Setting) -> Iterator[Row]:
@@ -125,8 +130,8 @@ def peak_memory(setting: Setting) -> Iterator[Row]:
         peaks.append(torch.cuda.max_memory_allocated() - before)
     added = peaks[1] - peaks[0]
     limit = nntap.pool_stats()["device_limit_bytes"]
-    row = Row("h", "peak device memory that recording adds", seconds, added, crossed=False)
-    yield judged(row, added / limit, "over the chunk budget, at most 1", added <= limit)
+    row = Row("h", "peak device memory that recording adds", [seconds], added, crossed=False)
+    yield judged(row, Spread.of([added / limit]), "over the chunk budget, at most 1", added <= limit)
 
 
 def decode(setting: Setting) -> Iterator[Row]:
@@ -141,65 +146,84 @@ def decode(setting: Setting) -> Iterator[Row]:
 
     record = partial(contestants.on_nntap, model, generate, modules="model.layers.*")
     nbytes = record().stats.bytes_moved
-    seconds = setting.medians({"bare": generate, "nntap": record}, setting.sizes.few)
-    yield Row("e", "bare generate", seconds["bare"], nbytes, crossed=False)
-    ratio = seconds["nntap"] / seconds["bare"]
-    row = Row("e", f"every layer of {new} decode steps", seconds["nntap"], nbytes)
-    yield judged(row, ratio, "time over bare generate, at most 1.05", ratio <= 1.05)
+    reserve(2 * nbytes)
+    samples = setting.in_turn({"bare": generate, "nntap": record}, setting.sizes.steps)
+    yield Row("e", "bare generate", samples["bare"], None)
+    ratio = Spread.of([mine / bare for mine, bare in zip(samples["nntap"], samples["bare"], strict=True)])
+    row = Row("e", f"every layer of {new} decode steps", samples["nntap"], nbytes)
+    yield judged(row, ratio, "time over bare generate, at most 1.05", ratio.median <= 1.05)
 
 
 def all_modules(setting: Setting) -> Iterator[Row]:
-    """(d) Every module in a prefill, which the link cannot follow; and the same work by what people use now.
-
-    What the link does not bound takes seconds a run. So each of these is measured apart, the most important first, and
-    in few rounds.
-    """
-    model, inputs = llama(setting), tokens(setting, setting.sizes.prefill_of_all)
-    forward = partial(contestants.run_prefill, model, inputs)
-    record = partial(contestants.on_nntap, model, forward)
+    """(d) Every module in a prefill, which the link cannot follow; and the same work by nnsight's own cache."""
+    model, forward, record = _prefill_of_all(setting)
     cache = record()
-    paths, nbytes = cache.keys(), cache.stats.bytes_moved
+    nbytes = cache.stats.bytes_moved
     del cache
     reserve(nbytes)
-    ours = {"bare": forward, "nntap": record}
-    seconds = setting.medians(ours, setting.sizes.rounds)
-    yield Row("d", "bare forward", seconds["bare"], nbytes, crossed=False)
-    row = Row("d", f"every module, prefill of {inputs.numel()} tokens, nntap", seconds["nntap"], nbytes)
-    yield _beside_the_link(setting, row, seconds["bare"])
-    for name, run in _others(model, forward, inputs, paths).items():
-        seconds = setting.medians({**ours, name: run}, setting.sizes.few)
-        yield _beside_nntap(name, nbytes, seconds)
+    samples = setting.in_turn({"bare": forward, "nntap": record}, setting.sizes.rounds)
+    yield Row("d", "bare forward", samples["bare"], None)
+    what = f"every module, prefill of {prod(setting.sizes.prefill_of_all)} tokens, nntap"
+    yield _beside_the_link(setting, "d", what, nbytes, samples)
+    inputs = tokens(setting, setting.sizes.prefill_of_all)
+    on_nnsight = partial(contestants.on_nnsight_cache, _wrapped(model), inputs)
+    yield _beside_nntap(setting, NNSIGHTS, forward, record, on_nnsight)
 
 
-def _others(model: Any, forward: Callable[[], Any], inputs: torch.Tensor, paths: list[str]) -> dict[str, Any]:
-    from nnsight import NNsight
-
-    wrapped = NNsight(twin(model))  # nnsight changes the modules it wraps
-    return {
-        NNSIGHTS: partial(contestants.on_nnsight_cache, wrapped, inputs),
+def all_modules_by_others(setting: Setting) -> Iterator[Row]:
+    """(d) The same by what people write themselves. Each takes seconds a run: measured apart, and in few rounds."""
+    model, forward, record = _prefill_of_all(setting)
+    cache = record()
+    paths = cache.keys()
+    reserve(cache.stats.bytes_moved)
+    del cache
+    inputs = tokens(setting, setting.sizes.prefill_of_all)
+    others = {
         "pinned hooks": partial(contestants.on_pinned_hooks, model, forward),
         ".cpu() in hooks": partial(contestants.on_cpu_hooks, model, forward),
-        ".save(), then .cpu()": partial(contestants.on_nnsight_save, wrapped, inputs, paths),
+        ".save(), then .cpu()": partial(contestants.on_nnsight_save, _wrapped(model), inputs, paths),
     }
+    for name, run in others.items():
+        yield _beside_nntap(setting, name, forward, record, run)
 
 
-def _beside_nntap(name: str, nbytes: int, seconds: dict[str, float]) -> Row:
-    row = Row("d", f"the same by {name}", seconds[name], nbytes)
-    added = (seconds["nntap"] - seconds["bare"]) / (seconds[name] - seconds["bare"])
-    if name == NNSIGHTS:
-        return judged(row, added, "what nntap adds over what this adds, at most 0.1", added <= 0.1)
-    return judged(row, added, "what nntap adds over what this adds", None)
+def _prefill_of_all(setting: Setting) -> tuple[Any, Callable[[], Any], Callable[[], Any]]:
+    """The model, the bare run and the recorded one."""
+    model = llama(setting)
+    forward = partial(contestants.run_prefill, model, tokens(setting, setting.sizes.prefill_of_all))
+    return model, forward, partial(contestants.on_nntap, model, forward)
+
+
+def _wrapped(model: Any) -> Any:
+    from nnsight import NNsight
+
+    return NNsight(twin(model))  # nnsight changes the modules it wraps
+
+
+def _beside_nntap(
+    setting: Setting, name: str, forward: Callable[[], Any], record: Callable[[], Any], run: Callable[[], Any]
+) -> Row:
+    """Its bytes are its own: who copies at every module copies what one hands on as often as it is handed on."""
+    counted = Counted(run)
+    samples = setting.in_turn({"bare": forward, "nntap": record, name: counted}, setting.sizes.few)
+    row = Row("d", f"the same by {name}", samples[name], counted.nbytes)
+    added = ratio_of_added(samples["nntap"], samples[name], samples["bare"])
+    target = "what nntap adds over what this adds"
+    if name != NNSIGHTS:
+        return judged(row, added, target, None)
+    return judged(row, added, f"{target}, at most 0.1", added is not None and added.median <= 0.1)
 
 
 CASES: tuple[Case, ...] = (
     cold_start,
     one_tensor,
+    layers_in_prefill,
+    all_modules,
+    decode,
+    peak_memory,
     cast,
     snapshot,
     many_tensors,
-    layers_in_prefill,
-    peak_memory,
-    decode,
-    all_modules,
+    all_modules_by_others,
 )
 """In this order: cold start needs a pool that holds nothing, and what comes last is the first to find no time left."""

@@ -22,9 +22,11 @@ def run_prefill(model: nn.Module, inputs: torch.Tensor) -> Any:
 
 
 def on_nntap(model: nn.Module, forward: Forward, **options: Any) -> Any:
-    """Every byte is there when it returns."""
+    """Every byte is there when it returns. Raises RuntimeError where torch had to record: that is not nntap's time."""
     with nntap.capture(model, **options) as cache:
         forward()
+    if cache.stats.slow:
+        raise RuntimeError(f"torch recorded, not nntap: {cache.stats.slow}")
     for path in cache:
         cache[path].output  # noqa: B018  (waits for it)
     return cache

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from importlib.util import find_spec
+from importlib import import_module
 
 NEEDED = {
     "hypothesis": "hypothesis>=6.100",
@@ -21,15 +21,25 @@ NO_GPU = 3
 
 
 def main() -> int:
-    missing = [requirement for module, requirement in NEEDED.items() if find_spec(module) is None]
-    if NEEDED["torch"] not in missing and not _gpu():
+    missing = {"torch": why} if (why := why_not("torch")) else {}
+    if not missing and not _gpu():
         print("not run: torch finds no GPU here")
         return NO_GPU
+    missing |= {module: why for module in NEEDED if module != "torch" and (why := why_not(module))}
+    for module, why in missing.items():
+        print(f"cannot be imported: {module} ({why})")
     if missing:
-        print(f"not installed: {', '.join(missing)}")
-        print("how to fix: pip install " + " ".join(f'"{requirement}"' for requirement in missing))
-        return 1
-    return 0
+        print("how to fix: pip install " + " ".join(f'"{NEEDED[module]}"' for module in missing))
+    return 1 if missing else 0
+
+
+def why_not(module: str) -> str:
+    """The error of importing it, which may be about something that it needs; empty where it works."""
+    try:
+        import_module(module)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def _gpu() -> bool:

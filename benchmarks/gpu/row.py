@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+from benchmarks.timer import Spread
 
 ABOVE = 1.05
 """A rate of bytes that crossed the link may seem higher than the link by this much, for noise; above it is a bug."""
@@ -11,30 +15,38 @@ ABOVE = 1.05
 
 @dataclass(frozen=True)
 class Row:
-    """`of_link`: the rate over the link's, where the bytes crossed it. `figure` is what the target is about."""
+    """What one contestant did.
+
+    `samples`: the seconds of each run; `nbytes`: what one run moved, None for a run that records nothing. `of_link`:
+    the rate over the link's, where the bytes crossed it. `figure` is what the target is about.
+    """
 
     case: str
     what: str
-    seconds: float
-    nbytes: int
+    samples: Sequence[float]
+    nbytes: int | None
     crossed: bool = True
-    figure: float | None = None
+    figure: Spread | None = None
     target: str = ""
     met: bool | None = None
 
-    def gb_per_s(self) -> float:
-        return self.nbytes / self.seconds / 1e9
+    @property
+    def seconds(self) -> float:
+        """The median."""
+        return statistics.median(self.samples)
 
     def as_dict(self, link: float) -> dict[str, Any]:
-        rate = self.nbytes / self.seconds
+        rate = None if self.nbytes is None else self.nbytes / self.seconds
+        of_link = rate / link if rate is not None and self.crossed else None
         return {
             **asdict(self),
-            "gb_per_s": rate / 1e9,
-            "of_link": rate / link if self.crossed else None,
-            "impossible": self.crossed and rate > ABOVE * link,
+            "seconds": self.seconds,
+            "gb_per_s": None if rate is None else rate / 1e9,
+            "of_link": of_link,
+            "impossible": of_link is not None and of_link > ABOVE,
         }
 
 
-def judged(row: Row, figure: float, target: str, met: bool | None) -> Row:
+def judged(row: Row, figure: Spread | None, target: str, met: bool | None) -> Row:
     """The row with its figure, what that is, and whether it meets its target; None where it has none."""
-    return Row(row.case, row.what, row.seconds, row.nbytes, row.crossed, figure, target, met)
+    return replace(row, figure=figure, target=target, met=met)

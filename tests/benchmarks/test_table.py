@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 from benchmarks.cases import CASES
 from benchmarks.contestants import SAVE, SAVE_MOVED
+from benchmarks.gpu.row import Row, judged
+from benchmarks.timer import Spread
 from made_results import make_result
 
 from benchmarks import results, tables
@@ -12,7 +14,8 @@ from benchmarks import results, tables
 
 def test_the_readmes_table_is_what_the_committed_results_give():
     readme = tables.README.read_text()
-    assert tables.put_in_readme(tables.headline(results.committed()), readme) == readme
+    text = tables.headline(results.committed(), results.committed_of_gpus())
+    assert tables.put_in_readme(text, readme) == readme
 
 
 def test_there_are_committed_results_with_every_headline_case():
@@ -44,6 +47,35 @@ def test_the_table_says_where_nothing_was_measured_on_a_gpu(result):
     on_gpu = result | {"machine": result["machine"] | {"device": "cuda", "gpu": "A GPU"}}
     assert "Not measured" not in tables.headline([result, on_gpu])
     assert "A GPU, one thread" in tables.headline([on_gpu])
+
+
+def test_what_the_gpu_benchmarks_gave_is_a_table_of_its_own(result, tmp_path, monkeypatch):
+    rows = [
+        Row("c", "bare forward", [0.5, 0.75], None),
+        judged(Row("c", "32 layers", [0.5], 2**30), Spread(1.0, 0.99, 1.014), "over the bare one", True),
+        judged(Row("d", "the same by another", [5.0], 2**30), None, "what nntap adds over what this adds", False),
+    ]
+    machine = result["machine"] | {"device": "cuda", "gpu": "A GPU"}
+    made = {"machine": machine, "link_gb_per_s": 54.321, "rows": [row.as_dict(54.321e9) for row in rows]}
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    results.save(made, tmp_path / "a-gpu.json")
+    results.save(result, tmp_path / "a-processor.json")
+    (of_gpu,) = results.committed_of_gpus()
+    assert len(results.committed()) == 1
+    text = tables.headline(results.committed(), [of_gpu])
+    assert text.startswith(tables.headline([result]).rpartition("Not measured")[0])
+    assert "Not measured" not in text
+    assert text.splitlines()[-7:] == [
+        "A GPU, torch 2.13.0, Llama-8B-shaped bfloat16; "
+        "a raw copy of 1 GiB into pinned memory runs at 54.3 GB/s, the link:",
+        "",
+        "| Case | Run | Time | Bytes | GB/s | Of the link | Figure | What it is |",
+        "|---|---|---|---|---|---|---|---|",
+        "| c | bare forward | 625 ms |  |  |  |  |  |",
+        "| c | 32 layers | 500 ms | 1.00 GiB | 2.15 | 0.04 | 1.00 (0.99 to 1.01) | over the bare one: met |",
+        "| d | the same by another | 5000 ms | 1.00 GiB | 0.215 | 0.00 | within noise | "
+        "what nntap adds over what this adds: missed |",
+    ]
 
 
 def test_a_case_that_is_no_headline_is_not_in_the_table(result):

@@ -237,6 +237,19 @@ def test_one_tensor_larger_than_all_chunks(limits: Any) -> None:
     assert nntap.pool_stats()["devices"][0]["device_bytes"] <= 64 * MIB
 
 
+def test_a_lower_limit_holds_for_what_has_landed(limits: Any) -> None:
+    tensors = [torch.full((4 * MIB,), float(n), device="cuda") for n in range(24)]  # 384 MiB
+    model = nn.ModuleList(Give(lambda tensor=tensor: tensor) for tensor in tensors)
+    for limit in (256 * MIB, 64 * MIB, 8 * MIB, 256 * MIB):
+        limits(device_bytes=limit)
+        with nntap.capture(model) as cache:
+            for module in model:
+                module()
+        assert [float(cache[str(n)].output[-1]) for n in range(24)] == list(range(24))
+        assert nntap.pool_stats()["devices"][0]["device_bytes"] <= limit
+        assert cache.stats.slow == {}
+
+
 def test_past_the_pinned_limit_records_are_pageable_and_right(limits: Any) -> None:
     gc.collect()
     nntap.trim()
@@ -266,11 +279,16 @@ def test_where_the_device_is_full_torch_records() -> None:
         assert_same(cache[""].output, tensor)
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
+        nntap.trim()  # also forgets that there was no room
 
 
 def test_memory_comes_back() -> None:
     model = nn.Sequential(*[nn.Linear(512, 512) for _ in range(8)]).cuda()
     x = numbers(64, 512)
+    gc.collect()
+    nntap.trim()
+    nntap.reserve(256 * MIB)  # so that nothing is pinned ahead of need meanwhile
+    used = nntap.pool_stats()["pinned"]["used_bytes"]
 
     def run() -> tuple[int, int]:
         with nntap.capture(model) as cache:
@@ -286,6 +304,9 @@ def test_memory_comes_back() -> None:
     for _ in range(300):
         last = run()
     assert last == third
+    gc.collect()
+    nntap.trim()
+    assert nntap.pool_stats()["pinned"]["used_bytes"] <= used
 
 
 def test_a_cuda_graph_that_is_being_captured_is_refused_and_left_whole() -> None:
