@@ -171,6 +171,39 @@ def test_a_session_of_traces(in_place: Any) -> None:
     assert torch.equal(second.head.output, truth(model, X + 1)["model.head"])
 
 
+EDITS_ARE_TRACES = pytest.mark.skipif(
+    not nnsight.__version__.startswith("0.8."), reason="an edit of nnsight before 0.8 has no tracer"
+)
+
+
+@EDITS_ARE_TRACES
+def test_a_cache_in_an_edit_records_every_later_trace(in_place: Any) -> None:
+    model = in_place
+    made: list[nntap.Cache] = []
+    with model.edit(inplace=True) as tracer:
+        made.append(tracer.cache(modules=[model.head]))
+        model.head.output[:] = 7
+    for x in (X, X + 1):
+        with model.trace(x) as tracer:
+            cache = tracer.cache(modules="**")
+        assert (cache["model.head"].output == 7).all()
+    assert [list(each.keys()) for each in made] == [["model.head"]] * 2
+    assert all((each["model.head"].output == 7).all() for each in made)
+
+
+@EDITS_ARE_TRACES
+def test_an_edited_copy_and_its_original_are_one_model(in_place: Any) -> None:
+    model = in_place
+    with model.edit() as (_, edited):
+        edited.head.output[:] = 7
+    with edited.trace(X) as tracer:
+        of_the_original = tracer.cache(modules=[model, model.head])
+    with model.trace(X) as tracer:
+        of_the_copy = tracer.cache(modules=[edited, edited.head])
+    assert (of_the_original["model.head"].output == 7).all()
+    assert_same(outputs(of_the_copy), {path: truth(model, X)[path] for path in ("model.head", "model")})
+
+
 def test_scan_records_shapes(gpt2: Any) -> None:
     model = gpt2
     with model.scan(PROMPT) as tracer:

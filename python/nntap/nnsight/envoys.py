@@ -97,16 +97,19 @@ class EnvoyModel:
 
     def path_of(self, module: object) -> str | None:
         if isinstance(module, torch.nn.Module):
-            return self._path_where(lambda envoy: envoy._module is module, module)
-        if isinstance(getattr(module, "_module", None), torch.nn.Module):  # an envoy
-            return self._path_where(lambda envoy: envoy is module, module)
+            return self._path_where(lambda envoy: envoy._module is module, of=module)
+        wrapped = getattr(module, "_module", None)
+        if isinstance(wrapped, torch.nn.Module):  # an envoy; an edited copy of a model has a root of its own
+            return self._path_where(lambda envoy: envoy is module, lambda envoy: envoy._module is wrapped, of=module)
         return None
 
-    def _path_where(self, fits: Callable[[Any], bool], module: object) -> str:
-        for path, envoy in self._envoys():
-            if fits(envoy):
-                return path
-        raise foreign(module)
+    def _path_where(self, *fits: Callable[[Any], bool], of: object) -> str:
+        """Of the envoy that fits the first test that one fits."""
+        for test in fits:
+            for path, envoy in self._envoys():
+                if test(envoy):
+                    return path
+        raise foreign(of)
 
     def _envoys(self) -> list[tuple[str, Any]]:
         return list(self._root.modules(names=True))
