@@ -39,8 +39,8 @@ def _machine_table(result: dict[str, Any]) -> str:
     lines = [
         f"{_machine(result)}:",
         "",
-        "| Recorded | Bytes | Bare forward | Compared with | Its overhead | nntap's overhead | Ratio |",
-        "|---|---|---|---|---|---|---|",
+        "| Recorded | How | Bytes | Bare forward | Compared with | Its overhead | nntap's overhead | Ratio |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for case in _headlines(result):
         rows = {row["contestant"]: row for row in case["rows"] if "skipped" not in row}
@@ -86,9 +86,9 @@ def _pairs(rows: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def _line(title: str, rows: dict[str, Any], ours: str, theirs: str, ratio: str) -> str:
-    how = "under nnsight" if ours == ON_NNTAP else "stand-alone"
     cells = [
-        f"{title}, {how}",
+        title,
+        "under nnsight" if ours == ON_NNTAP else "stand-alone",
         size(rows[ours]["bytes_recorded"]),
         milliseconds(rows[BARE]["seconds"]["median"]),
         "nnsight's cache" if theirs == NNSIGHTS else f"`{theirs}` of each",

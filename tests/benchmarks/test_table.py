@@ -28,8 +28,8 @@ def test_a_line_is_the_figures_of_its_rows(result):
     assert lines[0] == "A processor, one thread of torch 2.13.0, nnsight 0.8.1:"
     bare = "3.00 MiB | 100 ms"
     theirs = "nnsight's cache | 50.1 ms"
-    assert f"| what is recorded, under nnsight | {bare} | {theirs} | 20.1 ms | 0.40 (0.40 to 0.40) |" in lines
-    assert f"| what is recorded, stand-alone | {bare} | {theirs} | 10.1 ms | 0.20 (0.20 to 0.20) |" in lines
+    assert f"| what is recorded | under nnsight | {bare} | {theirs} | 20.1 ms | 0.40 (0.40 to 0.40) |" in lines
+    assert f"| what is recorded | stand-alone | {bare} | {theirs} | 10.1 ms | 0.20 (0.20 to 0.20) |" in lines
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_a_line_is_the_figures_of_its_rows(result):
     [({SAVE: 0.040, SAVE_MOVED: 0.080}, SAVE), ({SAVE_MOVED: 0.040}, SAVE_MOVED)],
 )
 def test_a_line_compares_with_save_where_it_was_measured(added, name):
-    what = "what is recorded, under nnsight | 3.00 MiB | 100 ms"
+    what = "what is recorded | under nnsight | 3.00 MiB | 100 ms"
     lines = [line for line in tables.headline([make_result(added)]).splitlines() if "save()" in line]
     assert lines == [f"| {what} | `{name}` of each | 40.1 ms | 20.1 ms | 0.50 (0.50 to 0.50) |"]
 
