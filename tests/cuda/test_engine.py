@@ -165,6 +165,30 @@ def test_a_device_limit_that_is_set_later_holds_and_may_be_raised_again() -> Non
         assert nntap.pool_stats()["devices"][0]["chunk_bytes"] == 8 * MIB
 
 
+def test_what_takes_the_chunks_away_while_a_value_is_recorded_costs_no_record() -> None:
+    before = nntap.pool_stats()["device_limit_bytes"]
+
+    class Trimming(torch.Tensor):
+        """Changes what chunks may be while torch records it."""
+
+        @classmethod
+        def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nntap.trim()
+            nntap.set_limits(device_bytes=MIB)
+            return super().__torch_function__(func, types, args, kwargs or {})
+
+    try:
+        with simulated(pace="always", chunk_bytes=4 * MIB) as sim:
+            tensor = sim.empty(8, torch.float32).fill_(3)
+            model = Give(lambda: [tensor, torch.ones(1).as_subclass(Trimming)])
+            with nntap.capture(model) as cache:
+                model()
+            assert cache[""].output[0].tolist() == [3.0] * 8
+            del cache
+    finally:
+        nntap.set_limits(device_bytes=before)
+
+
 def test_a_full_device_is_not_asked_for_room_at_every_record() -> None:
     tensor = torch.randn(64)
     with simulated(chunk_bytes=8 * MIB) as sim:

@@ -116,6 +116,7 @@ bool ChunkRing::landed(const Chunk& chunk) const {
 // Past the first chunks only while the device has plenty left: the model may need it later, and the link is no slower
 // with a few.
 bool ChunkRing::may_grow() {
+  if (count_ == 0) return true;  // somebody gave them back after prepare()
   if ((count_ + 1) * chunk_bytes_ > settings.device_bytes || full_.is_fresh()) return false;
   if (count_ < kFewChunks || has_plenty()) return true;
   full_.note();
