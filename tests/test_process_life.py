@@ -165,6 +165,30 @@ def test_a_child_may_be_forked_while_other_threads_record() -> None:
     """)
 
 
+def test_a_child_may_be_forked_while_another_thread_reserves() -> None:
+    assert_runs("""
+        go_on = True
+        slab = nntap.pool_stats()["slab_bytes"]
+
+        def work():
+            while go_on:
+                nntap.reserve(8 * slab)
+                nntap.trim()
+
+        thread = threading.Thread(target=work, daemon=True)
+        thread.start()
+
+        def child():
+            nntap.trim()
+            assert nntap.pool_stats()["reserved_bytes"] == 0
+
+        for _ in range(40):
+            in_child(child)
+        go_on = False
+        thread.join()
+    """)
+
+
 def test_a_child_of_a_block_that_captures_records_for_itself() -> None:
     assert_runs("""
         with nntap.capture(model, "0") as cache:

@@ -71,11 +71,22 @@ void HostPool::keep_whole_around_fork() {
           for (HostPool* each : all_pools()) {
             // Whoever waited on the old one is not in the child, and notifying or destroying it would wait for them.
             new (&each->returned_) std::condition_variable;
+            each->forget_other_threads();
             each->mutex_.unlock();
           }
         });
   }
   all_pools().push_back(this);
+}
+
+// In a child: those that were adding slabs or touching pages are not there, and what they were adding is nobody's.
+void HostPool::forget_other_threads() noexcept {
+  growing_ = 0;
+  stats_.reserved_bytes = 0;
+  for (const auto& slab : slabs_) {
+    slab->touchers = 0;
+    stats_.reserved_bytes += slab->size;
+  }
 }
 
 Block HostPool::acquire(std::size_t bytes) {

@@ -101,6 +101,7 @@ class HostPool {
   friend class Block;
 
   void keep_whole_around_fork();
+  void forget_other_threads() noexcept;
   void expect_one_more(Slab& slab);
   void give_back(Slab* slab, char* data, std::size_t size, bool clean) noexcept;
   void unmap(const std::vector<std::unique_ptr<Slab>>& slabs) noexcept;

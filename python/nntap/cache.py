@@ -47,7 +47,7 @@ class Entry:
         args, kwargs = self.inputs
         return next(iter([*args, *kwargs.values()]), None)
 
-    def _recorded(self) -> dict[str, Any]:
+    def _values(self) -> dict[str, Any]:
         """What there is of `output` and `inputs`, by name."""
         found = {name: value for name in ("output", "inputs") if (value := getattr(self, name)) is not None}
         return found or {"output": None}  # inputs are never None, so it is what the module gave back
@@ -203,8 +203,8 @@ class Cache(_Node):
         Raises:
             ImportError: If safetensors is not installed.
             ValueError: If two values would have the same name, as in ``{0: a, "0": b}``, or the file cannot hold a
-                tensor: one that is sparse, quantized or nested, has no memory (meta), or is of complex128. Nothing is
-                written then.
+                tensor: one that is sparse, quantized or nested, has no memory (meta), or is of complex32 or complex128.
+                Nothing is written then.
         """
         if path is None:
             return self
@@ -246,11 +246,11 @@ class CacheView(_Node):
         assert self._path is not None
         return self._path
 
-    def _recorded(self) -> bool:
+    def _is_recorded(self) -> bool:
         return self._path in self._cache._records
 
     def _entries(self) -> list[Entry]:
-        if not self._recorded():
+        if not self._is_recorded():
             self._raise_not_recorded()
         records = self._cache._records
         return [Entry(records, self.path, visit) for visit in range(records.count(self.path))]
@@ -266,7 +266,7 @@ class CacheView(_Node):
         )
 
     def _values(self, name: str) -> Any:
-        if not self._recorded() and name in ("output", "input"):
+        if not self._is_recorded() and name in ("output", "input"):
             child = f"{self._path}.{name}"  # some models have a module of that name
             if child in self._cache._tree:
                 return CacheView(self._cache, child, walked=True)
@@ -300,10 +300,10 @@ class CacheView(_Node):
                 f"{brief(key)} is no index: give a whole number, a slice of a recorded module's visits, or a module "
                 "path"
             ) from None
-        child = self._cache._tree.has_index(self.path, index) and (self._walked or not self._recorded())
+        child = self._cache._tree.has_index(self.path, index) and (self._walked or not self._is_recorded())
         if child:
             return CacheView(self._cache, self._cache._tree.indexed(self.path, index), walked=True)
-        if not self._recorded():
+        if not self._is_recorded():
             self._cache._tree.indexed(self.path, index)  # raises, naming how many there are
         entries = self._entries()
         if not -len(entries) <= index < len(entries):
@@ -311,7 +311,7 @@ class CacheView(_Node):
         return entries[index]
 
     def _sliced(self, key: slice) -> list[Entry]:
-        if not self._recorded():
+        if not self._is_recorded():
             raise TypeError(
                 f"{self._path!r} was not recorded itself, and a slice is of a recorded module's visits: index it with "
                 "whole numbers"
@@ -319,13 +319,13 @@ class CacheView(_Node):
         return self._entries()[key]
 
     def __len__(self) -> int:
-        return len(self._entries()) if self._recorded() else len(self.keys())
+        return len(self._entries()) if self._is_recorded() else len(self.keys())
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._entries() if self._recorded() else self.keys())
+        return iter(self._entries() if self._is_recorded() else self.keys())
 
     def _to_plain(self) -> Any:
-        plain = [entry._recorded() for entry in self._entries()]
+        plain = [entry._values() for entry in self._entries()]
         return plain[0] if len(plain) == 1 else plain
 
     def __repr__(self) -> str:

@@ -38,12 +38,12 @@ def _shortened(parts: list[str], most: int = 4) -> str:
 
 
 def show_entry(entry: Entry) -> str:
-    shown = [f"{name}={describe(value)}" for name, value in entry._recorded().items()]
+    shown = [f"{name}={describe(value)}" for name, value in entry._values().items()]
     return f"Entry({', '.join(shown)})"
 
 
 def show_view(view: CacheView) -> str:
-    if not view._recorded():
+    if not view._is_recorded():
         return _table(f"CacheView({view.path!r}), {len(view.keys())} modules below", view)
     entries = view._entries()
     first = show_entry(entries[0]).removeprefix("Entry(").removesuffix(")")
